@@ -1,0 +1,157 @@
+"""dU/dμ inside a real `train()` against a replay of the recorded gradients in float64."""
+
+import pytest
+import toy
+import torch
+
+from trl_amft import AMFTTrainer
+from trl_amft.meta_gradient import adamw_sensitivity
+
+
+class Recorder:
+    """Copies both gradients and Adam's state of every mixed step, at the moment when they are combined."""
+
+    def __init__(self, algebra):
+        self.steps = []
+        self._combine = algebra.combine
+        self._algebra = algebra
+        algebra.combine = self
+
+    def __call__(self, mu, products, sensitivity):
+        self._algebra.shards.materialize(self._algebra._rl_grads)
+        pieces = list(self._algebra.shards.pieces())
+        first = pieces[0]
+        self.steps.append(
+            {
+                "mu": mu,
+                "rl": [g.double().clone() for g in self._algebra._rl_grads],
+                "sft": [p.grad.double().clone() for p in pieces],
+                "exp_avg": [p.exp_avg.double().clone() for p in pieces] if first.exp_avg is not None else None,
+                "exp_avg_sq": [p.exp_avg_sq.double().clone() for p in pieces] if first.exp_avg is not None else None,
+                "step": first.step,
+                "lr": first.lr,
+            }
+        )
+        return self._combine(mu, products, sensitivity)
+
+
+class RecordingTrainer(AMFTTrainer):
+    def _begin_step(self, model, supervised):
+        super()._begin_step(model, supervised)
+        if not hasattr(self, "recorder"):
+            self.recorder = Recorder(self.step_algebra)
+
+
+def run(tmp_path, **overrides):
+    model, tokenizer = toy.model()
+    trainer = RecordingTrainer(
+        model=model,
+        reward_funcs=toy.dense_reward,
+        args=toy.config(tmp_path, max_steps=6, meta_window=1, lr_scheduler_type="linear", **overrides),
+        train_dataset=toy.prompt_set(),
+        processing_class=tokenizer,
+        demonstration_dataset=toy.demonstration_set(lengths=True),
+    )
+    trainer.train()
+    return trainer
+
+
+def replayed(steps, max_grad_norm) -> dict[int, float]:
+    """Step t → −⟨g_RL(t), dθ'/dμ(t − 1)⟩."""
+    values = {}
+    for t in range(2, len(steps)):
+        before = steps[t - 1]
+        _, sensitivity = adamw_sensitivity(
+            before["rl"],
+            before["sft"],
+            before["mu"],
+            before["exp_avg"],
+            before["exp_avg_sq"],
+            before["step"],
+            before["lr"],
+            (0.9, 0.999),
+            1e-8,
+            max_grad_norm,
+        )
+        values[t] = -sum((g * q).sum().item() for g, q in zip(steps[t]["rl"], sensitivity, strict=True))
+    return values
+
+
+@pytest.mark.parametrize("overrides", [{}, {"gradient_accumulation_steps": 2}, {"max_grad_norm": 0.0}], ids=str)
+def test_live_value_equals_replay(tmp_path, overrides):
+    trainer = run(tmp_path, **overrides)
+    steps = trainer.recorder.steps
+    logs = {log["step"] - 1: log for log in trainer.state.log_history if "amft/mu" in log}
+    expected = replayed(steps, trainer.args.max_grad_norm)
+    for t, value in expected.items():
+        # Logged per learning rate of the judging step, stored per learning rate of the judged one.
+        live = logs[t]["amft/meta_gradient"] / steps[t]["lr"] * steps[t - 1]["lr"]
+        assert live == pytest.approx(value, rel=1e-4)
+    assert len(expected) == 4
+    # Adam's first update is void, so the second step has nothing to judge.
+    assert "amft/meta_gradient" not in logs[0] and "amft/meta_gradient" not in logs[1]
+
+
+def test_sgd_form_is_the_difference_of_gradients(tmp_path):
+    trainer = run(tmp_path, meta_preconditioner="sgd")
+    steps = trainer.recorder.steps
+    logs = {log["step"] - 1: log for log in trainer.state.log_history if "amft/mu" in log}
+    for t in range(1, len(steps)):
+        value = sum(
+            (g * (s - r)).sum().item()
+            for g, r, s in zip(steps[t]["rl"], steps[t - 1]["rl"], steps[t - 1]["sft"], strict=True)
+        )
+        assert logs[t]["amft/meta_gradient"] / steps[t]["lr"] == pytest.approx(value, rel=1e-4)
+
+
+def sft_gradient(model, micro_batches) -> list[torch.Tensor]:
+    """Mean token loss over all rows of a step, one row at a time, by autograd."""
+    rows = [row for batch in micro_batches for row in batch if row is not None]
+    parameters = list(model.parameters())
+    count = sum(len(row["demonstration_completion_ids"]) for row in rows)
+    nll = sum(0.0 * p.sum() for p in parameters)
+    for row in rows:
+        prompt, completion = row["demonstration_prompt_ids"], row["demonstration_completion_ids"]
+        logits = model(input_ids=torch.tensor([prompt + completion])).logits[0, len(prompt) - 1 : -1]
+        nll = nll + torch.nn.functional.cross_entropy(logits, torch.tensor(completion), reduction="sum")
+    return [g.double().flatten() for g in torch.autograd.grad(nll / max(count, 1), parameters)]
+
+
+@pytest.mark.parametrize("accumulation", [1, 4])
+def test_mixed_gradient_is_the_weighted_sum(tmp_path, accumulation):
+    """Also where a micro-batch has no demonstration and lengths differ; every weight is detached."""
+    seen, reference, taken = [], [], []
+
+    class Trainer(RecordingTrainer):
+        def _mix(self, model, known):
+            loss = super()._mix(model, known)
+            seen.append([p.grad.double().flatten().clone() for p in model.parameters()])
+            reference.append(sft_gradient(model, taken[-accumulation:]))
+            return loss
+
+    model, tokenizer = toy.model()
+    trainer = Trainer(
+        model=model,
+        reward_funcs=toy.dense_reward,
+        args=toy.config(tmp_path, max_steps=3, gradient_accumulation_steps=accumulation, meta_window=1, mu_init=0.3),
+        train_dataset=toy.prompt_set(),
+        processing_class=tokenizer,
+        demonstration_dataset=toy.demonstration_set(lengths=True),
+    )
+    take = trainer.demonstrations.take
+
+    def take_none_first(count):
+        rows = take(count)
+        taken.append([None] * count if len(taken) % accumulation == 0 else rows)
+        return taken[-1]
+
+    trainer.demonstrations.take = take_none_first
+    trainer.train()
+    for step, mixed, expected in zip(trainer.recorder.steps, seen, reference, strict=True):
+        for rl, sft, found, alone in zip(step["rl"], step["sft"], mixed, expected, strict=True):
+            torch.testing.assert_close(found, (1 - step["mu"]) * rl + step["mu"] * sft, rtol=1e-5, atol=1e-8)
+            torch.testing.assert_close(sft, alone, rtol=1e-4, atol=1e-7)
+    if accumulation == 1:
+        assert trainer.window.estimate(2) is None, "a step without demonstrations is no evidence"
+    else:
+        assert any(g.abs().max() > 1e-3 for g in reference[0])

@@ -1,0 +1,298 @@
+"""
+[`AMFTTrainer`]: GRPO's step followed by a supervised segment, mixed by a weight that is decided between the two.
+
+Each optimizer step runs the RL micro-batches of GRPOTrainer unchanged, then as many demonstration micro-batches. Both
+end in an ordinary synchronised gradient; the mixed gradient replaces them before clipping and the optimizer.
+"""
+
+import math
+import os
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
+from trl import GRPOTrainer
+from trl.trainer.utils import get_config_model_id
+
+from . import input_checks
+from .amft_config import AMFTConfig
+from .callbacks import MixingWeightCallback
+from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
+from .gradient_shards import ReplicatedGradients
+from .gradient_sketch import GradientSketch
+from .meta_validation import ValidationUtility
+from .meta_window import MetaGradientWindow
+from .mixing import MixingSignals
+from .model_card import PAPER, append_paper_status
+from .prompt_sampler import PromptSampler
+from .rollout_signals import RolloutSignals
+from .self_check import filter_by_reward, run_self_check
+from .supervised_segment import SupervisedSegment
+from .two_segment_step import TwoSegmentStep
+
+
+EVIDENCE_FILE = "amft_evidence.safetensors"
+
+
+class AMFTTrainer(GRPOTrainer):
+    r"""
+    GRPO with demonstrations and a mixing weight that is learned: L(θ; μ) = (1 − μ) L_GRPO + μ L_SFT.
+
+    Takes the arguments of [`~trl.GRPOTrainer`] in the same order, an [`AMFTConfig`] for `args`, and two more by
+    keyword. The method is AMFT (arXiv 2508.06944, withdrawn by its authors).
+
+    Args:
+        demonstration_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
+            Demonstrations with columns `prompt` and `completion`, or `messages`, standard or conversational. `None`
+            uses the column `args.demonstration_column` of `train_dataset`.
+        validation_dataset ([`~datasets.Dataset`], *optional*):
+            Held-out prompts, with the columns that the reward functions read, for `meta_gradient="validation"`.
+
+    Raises:
+        `ValueError`: where arguments, data and optimizer do not fit together; one line each, before training.
+
+    Example:
+
+    ```python
+    trainer = AMFTTrainer(
+        model="Qwen/Qwen2.5-0.5B",
+        reward_funcs=accuracy_reward,
+        args=AMFTConfig(output_dir="run"),
+        train_dataset=prompts,
+        demonstration_dataset=demonstrations,
+    )
+    trainer.train()
+    ```
+    """
+
+    _tag_names = ["trl", "amft", "grpo"]
+    _name = "AMFT"
+    _paper = PAPER
+
+    def __init__(
+        self,
+        model,
+        reward_funcs=None,
+        args: AMFTConfig | None = None,
+        train_dataset=None,
+        eval_dataset=None,
+        processing_class=None,
+        reward_processing_classes=None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers=(None, None),
+        quantization_config=None,
+        peft_config=None,
+        tools=None,
+        rollout_func=None,
+        environment_factory=None,
+        *,
+        demonstration_dataset=None,
+        validation_dataset=None,
+    ):
+        if args is None:
+            name = model if isinstance(model, str) else get_config_model_id(model.config)
+            args = AMFTConfig(f"{name.split('/')[-1]}-AMFT")
+        input_checks.check_arguments(args, train_dataset, demonstration_dataset, validation_dataset)
+        column = None
+        if demonstration_dataset is None and input_checks.needs_demonstrations(args):
+            column = input_checks.demonstration_column(args, train_dataset)
+            demonstration_dataset = train_dataset
+        super().__init__(
+            model=model,
+            reward_funcs=reward_funcs,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            processing_class=processing_class,
+            reward_processing_classes=reward_processing_classes,
+            callbacks=callbacks,
+            optimizers=optimizers,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            tools=tools,
+            rollout_func=rollout_func,
+            environment_factory=environment_factory,
+        )
+        input_checks.check_distributed(self.is_deepspeed_enabled, self.is_fsdp_enabled, args)
+        if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
+            self.add_callback(MixingWeightCallback(args))
+        self.validation_dataset = validation_dataset
+        self.demonstrations: MapDemonstrations | StreamDemonstrations | None = None
+        if input_checks.needs_demonstrations(args):
+            self.demonstrations = read_demonstrations(self, demonstration_dataset, column)
+            self._supervised = SupervisedSegment(self, self.demonstrations)
+        interval = 1
+        if args.mixing_policy == "amft" and args.meta_gradient == "validation":
+            interval = args.meta_interval
+            self.add_callback(ValidationUtility(self, validation_dataset))
+        self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, interval)
+        self.step_algebra: TwoSegmentStep | None = None
+        self._signals = RolloutSignals(self.accelerator)
+        self._micro_step = 0
+
+    @property
+    def mixing_callback(self) -> MixingWeightCallback:
+        """The live controller. Resuming may have put a new object in place of the first."""
+        return next(c for c in self.callback_handler.callbacks if isinstance(c, MixingWeightCallback))
+
+    @property
+    def mixing_weight(self) -> float:
+        """μ of the last optimizer step, in [0, 1]."""
+        return self.mixing_callback.mu
+
+    def train(self, *args, **kwargs):
+        """Train; see [`~transformers.Trainer.train`]. Demonstrations are scored and checked first."""
+        if self.demonstrations is not None:
+            if self.args.demonstration_min_reward is not None:
+                filter_by_reward(self)
+            run_self_check(self)
+        return super().train(*args, **kwargs)
+
+    def _get_train_sampler(self, dataset=None):
+        lead_in = self.args.sft_warmup_steps * self.args.gradient_accumulation_steps * self.args.generation_batch_size
+        return PromptSampler(super()._get_train_sampler(dataset), lead_in, lambda: int(self.state.epoch or 0))
+
+    def training_step(self, model, inputs, num_items_in_batch):
+        known = self.mixing_callback.known_weight(self.state.global_step, self.args.sft_warmup_steps)
+        first, last = self._micro_step == 0, self.accelerator.sync_gradients
+        self._micro_step = 0 if last else self._micro_step + 1
+        if first:
+            self._begin_step(model, supervised=known != 0.0)
+        if known == 1.0:
+            return self._supervised_step(model, last)
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        self._rl_loss += loss
+        if not last:
+            return loss
+        if known == 0.0:
+            self.mixing_callback.mu = 0.0
+            self._log_metrics({"amft/mu": 0.0, "amft/rl_loss": self._rl_loss.item()})
+            return loss
+        sft_loss = self._mix(model, known)
+        # What was returned before is L_RL unscaled; the sum over the step becomes the mixed loss.
+        mu = self.mixing_weight
+        return (1.0 - mu) * self._rl_loss + mu * sft_loss - (self._rl_loss - loss)
+
+    def _begin_step(self, model: nn.Module, supervised: bool) -> None:
+        if self.step_algebra is None:
+            input_checks.check_optimizer(self.args, self.optimizer)
+            shards = ReplicatedGradients(model, self.optimizer, self.accelerator)
+            sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=self.accelerator.device)
+            self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner, self.args.max_grad_norm)
+        self._signals.reset()
+        self._rl_loss = torch.zeros((), device=self.accelerator.device)
+        # The rollouts are of the present parameters only in the first optimizer step that uses them.
+        self._fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        if supervised:
+            callback = self.mixing_callback
+            callback.demonstrations_consumed = self._supervised.draw(
+                self.current_gradient_accumulation_steps, callback.demonstrations_consumed
+            )
+
+    def _supervised_step(self, model: nn.Module, last: bool) -> Tensor:
+        """One micro-batch of a step of weight 1: no rollout, no prompt."""
+        model.train()
+        loss = self._supervised.backward(model)
+        if self.state.global_step >= self.args.sft_warmup_steps:
+            # A prompt batch was drawn in vain; the next RL step must not meet rollouts from before.
+            self._step += 1
+            self._buffered_inputs = None
+        if last:
+            self.mixing_callback.mu = 1.0
+            self._log_metrics({"amft/mu": 1.0, **self._supervised.metrics()})
+        return loss
+
+    def _mix(self, model: nn.Module, known: float | None) -> Tensor:
+        """Everything between the RL gradient and the optimizer. Returns this process's share of L_SFT."""
+        algebra, callback, step = self.step_algebra, self.mixing_callback, self.state.global_step
+        entropy, has_signal = self._signals.reduce()
+        learns = callback.policy.needs_meta_gradient
+        estimate, callback.pending = callback.pending, None
+        if learns and self.args.meta_gradient == "lagged" and self._fresh and has_signal:
+            estimate = self.window.add_utility(step, *algebra.sketch_gradient())
+        algebra.store_rl_gradient()
+        sft_loss = self._supervised.backward_all(model, algebra.shards.backward_context)
+        products = algebra.products()
+        learning_rate = self._get_learning_rate()
+        if known is None:
+            callback.update(MixingSignals(step, entropy, estimate, learning_rate, products.rl_norm, products.sft_norm))
+        else:
+            callback.mu = known
+        callback.mu = mu = self._agree(callback.mu)
+        sensitivity = algebra.combine(mu, products, sensitivity=learns and self._supervised.tokens > 0)
+        if sensitivity is not None:
+            self.window.add_sensitivity(step, *sensitivity)
+        rl_part = (1.0 - mu) * products.rl_norm
+        metrics = {
+            "amft/mu": mu,
+            "amft/rl_loss": self.accelerator.reduce(self._rl_loss.clone(), reduction="mean").item(),
+            "amft/rl_grad_norm": products.rl_norm,
+            "amft/sft_grad_norm": products.sft_norm,
+            "amft/grad_cosine": products.cosine,
+            "amft/effective_sft_ratio": mu * products.sft_norm / rl_part if rl_part > 0.0 else math.nan,
+            **self._supervised.metrics(),
+            **{f"amft/{name}": value for name, value in callback.policy.metrics().items()},
+        }
+        if estimate is not None:
+            metrics["amft/meta_gradient"] = estimate.value * learning_rate
+            metrics["amft/meta_gradient_cosine"] = estimate.cosine
+            metrics["amft/meta_gradient_snr"] = estimate.t_value
+        self._log_metrics(metrics)
+        return sft_loss
+
+    def _agree(self, mu: float) -> float:
+        """μ of the main process: one number, whatever rounding the processes saw."""
+        if self.accelerator.num_processes == 1:
+            return mu
+        value = torch.tensor(mu, dtype=torch.float64, device=self.accelerator.device)
+        torch.distributed.broadcast(value, src=0)
+        return value.item()
+
+    def _log_metrics(self, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            self._metrics["train"][name].append(value)
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if self.model.training:
+            self._signals.observe(inputs, entropy=self._metrics["train"]["entropy"][-1])
+        return loss
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        try:
+            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
+        except Exception as error:
+            raise RuntimeError(
+                self._at_checkpoint(f"a reward function failed ({type(error).__name__}: {error})")
+            ) from error
+        if rewards.isinf().any():
+            name = self.reward_func_names[int(rewards.isinf().any(dim=0).nonzero()[0])]
+            raise RuntimeError(
+                self._at_checkpoint(f"the reward function {name!r} returned inf: return finite rewards")
+            )
+        return rewards
+
+    def _at_checkpoint(self, message: str) -> str:
+        """The message with where to go on from."""
+        folder = self.args.output_dir
+        checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
+        where = f"resume from {checkpoint}" if checkpoint else "no checkpoint was saved yet"
+        return f"step {self.state.global_step}: {message}; {where}"
+
+    def _save_optimizer_and_scheduler(self, output_dir):
+        super()._save_optimizer_and_scheduler(output_dir)
+        if self.args.should_save and self.mixing_callback.policy.needs_meta_gradient:
+            save_file(self.window.state_dict(), os.path.join(output_dir, EVIDENCE_FILE))
+
+    def _load_optimizer_and_scheduler(self, checkpoint):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        path = os.path.join(checkpoint, EVIDENCE_FILE) if checkpoint else None
+        if path is not None and os.path.isfile(path):
+            self.window.load_state_dict(load_file(path), self.accelerator.device)
+
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+        super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
+        if self.is_world_process_zero():
+            append_paper_status(self.args.output_dir)

@@ -1,0 +1,111 @@
+"""
+All knowledge about versions, and about what of TRL and transformers is overridden or read beyond their public API.
+
+`CONTRACT` is compared with the installed libraries by a test, which is the first thing to fail when TRL moves.
+"""
+
+import inspect
+from importlib.metadata import PackageNotFoundError, version
+
+from packaging.version import Version
+
+
+TRL_MIN = "1.16"
+TRL_BELOW = "1.17"
+
+# Methods of GRPOTrainer (own or inherited) that AMFTTrainer overrides or calls, with their parameters.
+CONTRACT: dict[str, tuple[str, ...]] = {
+    "__init__": (
+        "self",
+        "model",
+        "reward_funcs",
+        "args",
+        "train_dataset",
+        "eval_dataset",
+        "processing_class",
+        "reward_processing_classes",
+        "callbacks",
+        "optimizers",
+        "quantization_config",
+        "peft_config",
+        "tools",
+        "rollout_func",
+        "environment_factory",
+    ),
+    "training_step": ("self", "model", "inputs", "num_items_in_batch"),
+    "compute_loss": ("self", "model", "inputs", "return_outputs", "num_items_in_batch"),
+    "_prepare_inputs": ("self", "generation_batch"),
+    "_generate_and_score_completions": ("self", "inputs"),
+    "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
+    "_get_train_sampler": ("self", "dataset"),
+    "_save_optimizer_and_scheduler": ("self", "output_dir"),
+    "_load_optimizer_and_scheduler": ("self", "checkpoint"),
+    "compute_loss_context_manager": ("self",),
+    "create_model_card": ("self", "model_name", "dataset_name", "tags"),
+    "train": ("self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
+    "log": ("self", "logs", "start_time"),
+    "_get_learning_rate": ("self",),
+}
+
+# Attributes of a constructed GRPOTrainer that are read or, for a moment, replaced.
+ATTRIBUTES = (
+    "_metrics",
+    "_logs",
+    "_pending_extra_logs",
+    "_pending_metrics",
+    "_step",
+    "_buffered_inputs",
+    "_tokenizer",
+    "_is_vlm",
+    "aux_loss_enabled",
+    "router_aux_loss_coef",
+    "scale_rewards",
+    "multi_objective_aggregation",
+    "temperature",
+    "num_generations",
+    "num_iterations",
+    "reward_funcs",
+    "reward_weights",
+    "chat_template_kwargs",
+    "eos_token_ids",
+)
+
+
+def require_supported_trl() -> None:
+    """
+    Check the installed TRL before anything of it is imported.
+
+    Raises:
+        `ImportError`: one line with the version found and the range that this package was tested with.
+    """
+    try:
+        found = version("trl")
+    except PackageNotFoundError:
+        raise ImportError(f"trl_amft needs trl>={TRL_MIN},<{TRL_BELOW}, but trl is not installed") from None
+    if not Version(TRL_MIN) <= Version(found) < Version(TRL_BELOW):
+        raise ImportError(
+            f"trl_amft needs trl>={TRL_MIN},<{TRL_BELOW}, found trl {found}: run `pip install 'trl>={TRL_MIN},"
+            f"<{TRL_BELOW}'`"
+        )
+
+
+def broken_contract(trainer_class: type) -> list[str]:
+    """One line per method whose parameters are not those this package was written against."""
+    broken = []
+    for name, expected in CONTRACT.items():
+        method = getattr(trainer_class, name, None)
+        found = tuple(inspect.signature(method).parameters) if method is not None else None
+        if found != expected:
+            broken.append(f"{trainer_class.__name__}.{name}: expected {expected}, found {found}")
+    return broken
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the stack, by package; those not installed are left out."""
+    versions = {}
+    for package in ("trl", "transformers", "torch", "accelerate", "datasets", "peft", "deepspeed", "vllm"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return versions

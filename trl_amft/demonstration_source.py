@@ -1,0 +1,183 @@
+"""
+Which demonstrations belong to which step: an endless order that depends on the seed and a position only.
+
+The position is all that a checkpoint needs. Rows are numbered over all processes, so the order does not depend on how
+many there are.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from datasets import Dataset, IterableDataset
+
+from .demonstrations import STATUS, DemonstrationTokenizer, check_columns
+
+
+if TYPE_CHECKING:
+    from .amft_trainer import AMFTTrainer
+
+
+USABLE = ("used", "truncated")
+
+
+class MapDemonstrations:
+    """
+    Demonstrations that can be indexed: each pass goes through a new permutation of all of them.
+
+    Args:
+        dataset ([`~datasets.Dataset`]):
+            Raw demonstrations, see [`~trl_amft.demonstrations.to_prompt_completion`].
+        tokenize ([`~trl_amft.demonstrations.DemonstrationTokenizer`]):
+            Applied once to every row.
+        seed (`int`):
+            Seed of the order.
+    """
+
+    def __init__(self, dataset: Dataset, tokenize: DemonstrationTokenizer, seed: int):
+        check_columns(dataset.column_names, tokenize.column)
+        rows = dataset.map(tokenize, desc="Tokenizing demonstrations")
+        self.counts = Counter(rows[STATUS])
+        self.rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
+        self.seed = seed
+        self.consumed = 0
+        self._order: tuple[int, list[int]] = (-1, [])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def epoch(self) -> float:
+        """Passes over the demonstrations so far."""
+        return self.consumed / max(len(self.rows), 1)
+
+    def keep(self, indices: list[int], reason: str) -> None:
+        """Drop all rows but those of `indices` and count the others under `reason`."""
+        self.counts[reason] += len(self.rows) - len(indices)
+        self.rows = self.rows.select(indices)
+        self._order = (-1, [])
+
+    def sample(self, count: int) -> list[dict[str, Any]]:
+        """The first rows in stored order, for inspection. Consumes nothing."""
+        return [self.rows[index] for index in range(min(count, len(self.rows)))]
+
+    def take(self, count: int) -> list[dict[str, Any]]:
+        """The next `count` rows of the endless order."""
+        taken = [self.rows[self._index(position)] for position in range(self.consumed, self.consumed + count)]
+        self.consumed += count
+        return taken
+
+    def _index(self, position: int) -> int:
+        epoch, offset = divmod(position, len(self.rows))
+        if self._order[0] != epoch:
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            self._order = (epoch, torch.randperm(len(self.rows), generator=generator).tolist())
+        return self._order[1][offset]
+
+
+class StreamDemonstrations:
+    """
+    Demonstrations that can only be streamed: read in order, tokenized on the way, from the start again at the end.
+
+    Args:
+        dataset ([`~datasets.IterableDataset`]):
+            Raw demonstrations.
+        tokenize ([`~trl_amft.demonstrations.DemonstrationTokenizer`]):
+            Applied to every row as it comes.
+    """
+
+    def __init__(self, dataset: IterableDataset, tokenize: DemonstrationTokenizer):
+        check_columns(dataset.column_names, tokenize.column)
+        self.dataset = dataset
+        self.tokenize = tokenize
+        self.counts: Counter[str] = Counter()
+        self.epoch = 0.0
+        self._consumed = 0
+        self._rows = self._stream()
+
+    @property
+    def consumed(self) -> int:
+        """Usable rows taken so far. Setting it reads the stream from the start up to there."""
+        return self._consumed
+
+    @consumed.setter
+    def consumed(self, position: int) -> None:
+        self.counts.clear()
+        self.epoch = 0.0
+        self._rows = self._stream()
+        self._consumed = position
+        for _ in itertools.islice(self._rows, position):
+            pass
+
+    def sample(self, count: int) -> list[dict[str, Any]]:
+        """The first usable rows. Consumes nothing."""
+        tokenized = (self.tokenize(example) for example in self.dataset.take(count))
+        return [row for row in tokenized if row[STATUS] in USABLE]
+
+    def take(self, count: int) -> list[dict[str, Any]]:
+        """The next `count` usable rows."""
+        self._consumed += count
+        return list(itertools.islice(self._rows, count))
+
+    def _stream(self) -> Iterator[dict[str, Any]]:
+        while True:
+            usable = 0
+            for example in self.dataset:
+                row = self.tokenize(example)
+                self.counts[row[STATUS]] += 1
+                if row[STATUS] in USABLE:
+                    usable += 1
+                    yield {**example, **row}
+            self.epoch += 1.0
+            if usable == 0:
+                raise ValueError(no_demonstration_left(self.counts, self.tokenize.max_length))
+
+
+def no_demonstration_left(counts: Counter, max_length: int) -> str:
+    """One line on why nothing is left of a demonstration set."""
+    reasons = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "it is empty"
+    return (
+        f"demonstrations: none is usable ({reasons}): raise max_demonstration_length={max_length}, lower "
+        "demonstration_min_reward, or fill the demonstration column"
+    )
+
+
+def read_demonstrations(
+    trainer: "AMFTTrainer", dataset: Dataset | IterableDataset, column: str | None
+) -> MapDemonstrations | StreamDemonstrations:
+    """
+    Tokenize a demonstration set as the trainer tokenizes its rollouts.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            Gives tokenizer, chat template, tools and limits.
+        dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`]):
+            Raw demonstrations.
+        column (`str`, *optional*):
+            Column of paired demonstrations; `None` for a separate set.
+
+    Raises:
+        `ValueError`: if no demonstration is usable.
+    """
+    args = trainer.args
+    tokenize = DemonstrationTokenizer(
+        tokenizer=trainer._tokenizer,
+        eos_token_ids=trainer.eos_token_ids,
+        max_length=args.max_demonstration_length,
+        truncate=args.demonstration_truncation == "truncate",
+        column=column,
+        template_kwargs={
+            "tools": trainer.tools or None,
+            "chat_template": trainer.chat_template,
+            **trainer.chat_template_kwargs,
+        },
+    )
+    if isinstance(dataset, IterableDataset):
+        return StreamDemonstrations(dataset, tokenize)
+    with args.main_process_first(desc="tokenizing demonstrations"):
+        demonstrations = MapDemonstrations(dataset, tokenize, args.seed)
+    if len(demonstrations) == 0:
+        raise ValueError(no_demonstration_left(demonstrations.counts, args.max_demonstration_length))
+    return demonstrations

@@ -1,0 +1,179 @@
+"""
+Demonstrations as token ids: from the columns that users have to a prompt and a labelled completion.
+
+A demonstration is rendered like a rollout: the same generation prompt before it, EOS as its last token. Prompt tokens
+carry no label.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from trl.data_utils import is_conversational
+
+from .losses import IGNORE_INDEX
+
+
+PROMPT_IDS = "demonstration_prompt_ids"
+COMPLETION_IDS = "demonstration_completion_ids"
+STATUS = "demonstration_status"
+
+
+def to_prompt_completion(example: dict[str, Any], column: str | None = None) -> dict[str, Any] | None:
+    """
+    Bring a row to `prompt` and `completion`.
+
+    Args:
+        example (`dict[str, Any]`):
+            Row with `prompt` and `completion`, or with `messages` (whose last turn is the completion), or, if
+            `column` is given, with `prompt` and the paired demonstration in that column. Standard or conversational.
+        column (`str`, *optional*):
+            Column of the paired demonstration.
+
+    Returns:
+        `dict[str, Any]`, *optional*: `None` where the row has no demonstration.
+    """
+    if column is not None:
+        prompt, completion = example["prompt"], example[column]
+        if completion and isinstance(prompt, list) and isinstance(completion, str):
+            completion = [{"role": "assistant", "content": completion}]
+    elif "messages" in example and "completion" not in example:
+        prompt, completion = example["messages"][:-1], example["messages"][-1:]
+    else:
+        prompt, completion = example["prompt"], example["completion"]
+    if not completion or not prompt:
+        return None
+    if isinstance(completion, list) and not any(message.get("content") for message in completion):
+        return None
+    return {"prompt": prompt, "completion": completion}
+
+
+@dataclass
+class DemonstrationTokenizer:
+    """
+    Tokenizes a demonstration the way the trainer tokenizes its rollouts.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            The policy's tokenizer.
+        eos_token_ids (`list[int]`):
+            Token ids that end a completion.
+        max_length (`int`):
+            Longest completion in tokens, EOS included.
+        truncate (`bool`):
+            Cut longer completions instead of dropping them.
+        column (`str`, *optional*):
+            Column of paired demonstrations; `None` for a separate set.
+        template_kwargs (`dict[str, Any]`, *optional*):
+            Arguments of `apply_chat_template` (tools, chat template and the user's own).
+    """
+
+    tokenizer: Any
+    eos_token_ids: list[int]
+    max_length: int
+    truncate: bool
+    column: str | None = None
+    template_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        """
+        Returns:
+            `dict[str, Any]`: `prompt`, `completion`, their token ids, and a status: `"used"`, `"truncated"`,
+            `"too_long"` or `"absent"`.
+
+        Raises:
+            `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, or images.
+        """
+        row = to_prompt_completion(example, self.column)
+        if row is None:
+            return {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: [], STATUS: "absent"}
+        if is_conversational(row):
+            prompt_ids, completion_ids = self._conversational(row["prompt"], row["completion"])
+        else:
+            prompt_ids = self.tokenizer(text=row["prompt"])["input_ids"]
+            completion_ids = self.tokenizer(text=row["completion"], add_special_tokens=False)["input_ids"]
+        completion_ids = self._close(completion_ids)
+        status = "used"
+        if len(completion_ids) > self.max_length:
+            status = "truncated" if self.truncate else "too_long"
+            completion_ids = completion_ids[: self.max_length]
+        return {**row, PROMPT_IDS: prompt_ids, COMPLETION_IDS: completion_ids, STATUS: status}
+
+    def _conversational(self, prompt: list[dict], completion: list[dict]) -> tuple[list[int], list[int]]:
+        for message in [*prompt, *completion]:
+            if isinstance(message["content"], list) and any(part["type"] != "text" for part in message["content"]):
+                raise ValueError(
+                    "a demonstration holds images, which are not supported: give text-only demonstrations (a separate "
+                    "`demonstration_dataset` may be text-only beside an image training set)"
+                )
+        if any(message["role"] != "assistant" for message in completion):
+            raise ValueError(
+                "a demonstration's completion holds a role other than 'assistant' (tool results?), whose tokens the "
+                "policy must not imitate: keep a single assistant turn as completion"
+            )
+        render = self.tokenizer.apply_chat_template
+        prompt_text = render(prompt, tokenize=False, add_generation_prompt=True, **self.template_kwargs)
+        full_text = render([*prompt, *completion], tokenize=False, **self.template_kwargs)
+        if full_text.startswith(prompt_text):
+            completion_text = full_text[len(prompt_text) :]
+        else:
+            # Some templates write into the generation prompt what they omit from finished turns (a thinking tag).
+            # Rollouts start after the generation prompt, so demonstrations do as well.
+            completion_text = "".join(message["content"] for message in completion)
+        tokenize = lambda text: self.tokenizer(text=text, add_special_tokens=False)["input_ids"]  # noqa: E731
+        return tokenize(prompt_text), tokenize(completion_text)
+
+    def _close(self, ids: list[int]) -> list[int]:
+        """End at the last EOS (templates may write a line break after it); append one where there is none."""
+        for position in range(len(ids) - 1, -1, -1):
+            if ids[position] in self.eos_token_ids:
+                return ids[: position + 1]
+        return [*ids, self.tokenizer.eos_token_id]
+
+
+def collate_demonstrations(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
+    """
+    Pad demonstrations on the right.
+
+    Args:
+        rows (`list[dict[str, Any]]`):
+            Tokenized rows. An empty list gives one dummy row without a label, because every process must run the
+            same number of forward and backward passes.
+        pad_token_id (`int`):
+            Padding token.
+
+    Returns:
+        `dict[str, torch.Tensor]`: `input_ids`, `attention_mask` and `labels`, each of shape (batch_size, seq_len).
+    """
+    sequences = [(row[PROMPT_IDS], row[COMPLETION_IDS]) for row in rows] or [([pad_token_id, pad_token_id], [])]
+    length = max(len(prompt) + len(completion) for prompt, completion in sequences)
+    input_ids = torch.full((len(sequences), length), pad_token_id)
+    attention_mask = torch.zeros_like(input_ids)
+    labels = torch.full_like(input_ids, IGNORE_INDEX)
+    for index, (prompt, completion) in enumerate(sequences):
+        end = len(prompt) + len(completion)
+        input_ids[index, :end] = torch.tensor([*prompt, *completion])
+        attention_mask[index, :end] = 1
+        labels[index, len(prompt) : end] = torch.tensor(completion, dtype=labels.dtype)
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "labels": labels}
+
+
+def check_columns(columns: list[str] | None, column: str | None) -> None:
+    """
+    Refuse a demonstration set without the columns that are needed.
+
+    Raises:
+        `ValueError`: one line with the columns found and those expected.
+    """
+    if columns is None:
+        return
+    if column is not None:
+        expected: Callable[[set[str]], bool] = lambda found: {"prompt", column} <= found  # noqa: E731
+        wanted = f"'prompt' and '{column}'"
+    else:
+        expected = lambda found: {"prompt", "completion"} <= found or "messages" in found  # noqa: E731
+        wanted = "'prompt' and 'completion', or 'messages'"
+    if not expected(set(columns)):
+        raise ValueError(f"demonstration_dataset: found columns {sorted(columns)}, expected {wanted}: rename them")

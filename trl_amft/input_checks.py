@@ -1,0 +1,122 @@
+"""Refusals: combinations that cannot work, each with one line that names the field, its value and the remedy."""
+
+import torch
+from datasets import Dataset, IterableDataset
+
+from .amft_config import AMFTConfig
+from .gradient_shards import ADAM_STATE
+
+
+def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, validation_dataset) -> None:
+    """
+    Checks before a model is loaded.
+
+    Raises:
+        `TypeError`: for objects of the wrong class.
+        `ValueError`: for combinations of arguments.
+    """
+    if not isinstance(args, AMFTConfig):
+        raise TypeError(f"args must be an AMFTConfig, got {type(args).__name__}: replace the class name")
+    for name, dataset in (
+        ("demonstration_dataset", demonstration_dataset),
+        ("validation_dataset", validation_dataset),
+    ):
+        if dataset is not None and not isinstance(dataset, (Dataset, IterableDataset)):
+            raise TypeError(
+                f"{name} must be a Dataset or IterableDataset, got {type(dataset).__name__}"
+            )
+    if isinstance(demonstration_dataset, Dataset) and len(demonstration_dataset) == 0:
+        raise ValueError("demonstration_dataset is empty: give at least one demonstration, or fix mu_init at 0")
+    if args.sft_warmup_steps and isinstance(train_dataset, IterableDataset):
+        raise ValueError(
+            f"sft_warmup_steps={args.sft_warmup_steps} needs a train_dataset that can be indexed, got an "
+            "IterableDataset: load it without streaming, or warm up in a run of its own with mu_init 1"
+        )
+    if args.mixing_policy == "amft" and args.meta_gradient == "validation":
+        if not isinstance(validation_dataset, Dataset):
+            raise ValueError(
+                "meta_gradient='validation' needs a `validation_dataset` (a Dataset with a 'prompt' column and what "
+                "the rewards read), held out from training: pass one, or use meta_gradient='lagged'"
+            )
+        if "prompt" not in validation_dataset.column_names:
+            raise ValueError(f"validation_dataset: found columns {validation_dataset.column_names}, expected 'prompt'")
+
+
+def needs_demonstrations(args: AMFTConfig) -> bool:
+    """Whether any step of the run takes a demonstration."""
+    return bool(args.sft_warmup_steps) or args.mixing_policy != "fixed" or args.mu_init > 0.0
+
+
+def demonstration_column(args: AMFTConfig, train_dataset) -> str:
+    """
+    The paired column, checked.
+
+    Raises:
+        `ValueError`: if there is no demonstration at all.
+    """
+    columns = train_dataset.column_names if train_dataset is not None else []
+    if args.demonstration_column not in (columns or []):
+        raise ValueError(
+            f"no demonstrations: train_dataset has no column demonstration_column={args.demonstration_column!r} "
+            f"(found {columns}) and no `demonstration_dataset` is given; pass one, or fix mu_init at 0"
+        )
+    if isinstance(train_dataset, IterableDataset):
+        raise ValueError(
+            f"demonstration_column={args.demonstration_column!r} needs a train_dataset that can be indexed, got an "
+            "IterableDataset: pass the demonstrations as `demonstration_dataset`, which may be streamed"
+        )
+    return args.demonstration_column
+
+
+def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer) -> None:
+    """
+    The exact sensitivity is that of AdamW; anything else must say so.
+
+    Raises:
+        `ValueError`: if `meta_preconditioner="adamw"` does not describe the optimizer.
+    """
+    inner = getattr(optimizer, "optimizer", optimizer)
+    name = type(inner).__name__
+    adamw = isinstance(inner, torch.optim.Adam) and all(
+        (group.get("decoupled_weight_decay", False) or group["weight_decay"] == 0.0) and not group["amsgrad"]
+        for group in inner.param_groups
+    )
+    if args.mixing_policy == "amft" and args.meta_preconditioner == "adamw" and not adamw:
+        raise ValueError(
+            f"meta_preconditioner='adamw' does not describe the optimizer {name} (it needs torch's AdamW with "
+            f"{', '.join(ADAM_STATE)}, without amsgrad): set optim='adamw_torch' or meta_preconditioner='sgd'"
+        )
+
+
+def check_distributed(is_deepspeed: bool, is_fsdp: bool, args: AMFTConfig) -> None:
+    """
+    Raises:
+        `ValueError`: for ways of sharding that the gradient access does not know.
+    """
+    if (is_deepspeed or is_fsdp) and needs_demonstrations(args):
+        kind = "DeepSpeed" if is_deepspeed else "FSDP"
+        raise ValueError(
+            f"{kind} shards gradients in a form that this version does not read: run on one process or with DDP "
+            "(several processes), with LoRA for larger models"
+        )
+
+
+def check_validation(trainer, num_prompts: int) -> None:
+    """
+    Checks of `meta_gradient="validation"` that need the trainer.
+
+    Raises:
+        `ValueError`: for what the validation gradient cannot score, and for prompts that do not divide.
+    """
+    if trainer._is_vlm:
+        raise ValueError("meta_gradient='validation' does not score images: use meta_gradient='lagged'")
+    if trainer.environments is not None or trainer.rollout_func is not None:
+        raise ValueError(
+            "meta_gradient='validation' would leave traces in an environment or rollout function: use 'lagged'"
+        )
+    generations, world = trainer.args.num_generations, trainer.accelerator.num_processes
+    if (num_prompts * generations) % world:
+        raise ValueError(
+            f"meta_batch_size={num_prompts} times num_generations={generations} does not divide by {world} processes: "
+            f"make meta_batch_size a multiple of {world}"
+        )

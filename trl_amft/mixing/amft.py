@@ -1,0 +1,169 @@
+"""
+The learned weight: μ ← clip(μ + η_μ · ĝ_μ + η_H · (H* − H), μ_min, μ_max).
+
+ĝ_μ is dU/dμ made dimensionless, because the raw value is proportional to learning rate and gradient scale and means
+nothing across models.
+"""
+
+import math
+from typing import Any
+
+from .policy import MixingPolicy, MixingSignals
+
+
+def next_weight(
+    mu: float,
+    meta_gradient: float,
+    entropy_gap: float,
+    mu_lr: float,
+    entropy_lr: float,
+    mu_min: float,
+    mu_max: float,
+) -> float:
+    """
+    The law of μ (AMFT, arXiv 2508.06944, its update rule; normalisation is this project's).
+
+    Args:
+        mu (`float`):
+            μ before the update.
+        meta_gradient (`float`):
+            ĝ_μ, the normalised dU/dμ; 0 where there is no evidence.
+        entropy_gap (`float`):
+            H* − H in nats: positive where the policy's entropy is below its target, which asks for more imitation.
+        mu_lr (`float`):
+            η_μ, the change of μ at ĝ_μ = 1.
+        entropy_lr (`float`):
+            η_H, the change of μ per nat.
+        mu_min (`float`):
+            Lower bound.
+        mu_max (`float`):
+            Upper bound.
+
+    Returns:
+        `float`: μ after the update, in [`mu_min`, `mu_max`].
+    """
+    return min(max(mu + mu_lr * meta_gradient + entropy_lr * entropy_gap, mu_min), mu_max)
+
+
+class MetaGradientNormalizer:
+    """
+    Running first and second moment of a scalar, both bias-corrected, as Adam keeps them for one parameter.
+
+    Args:
+        normalization (`str`):
+            `"rms"`: first moment over root of second moment, clipped to [−1, 1]. `"cosine"` and `"none"`: the first
+            moment of what is given.
+        momentum (`float`):
+            Decay of the first moment, in [0, 1).
+        variance_decay (`float`):
+            Decay of the second moment, in [0, 1).
+    """
+
+    def __init__(self, normalization: str, momentum: float, variance_decay: float):
+        self.normalization = normalization
+        self.momentum = momentum
+        self.variance_decay = variance_decay
+        self.first = 0.0
+        self.second = 0.0
+        self.count = 0
+
+    def __call__(self, value: float) -> float:
+        """Take in one value, return ĝ_μ."""
+        self.count += 1
+        self.first = self.momentum * self.first + (1.0 - self.momentum) * value
+        self.second = self.variance_decay * self.second + (1.0 - self.variance_decay) * value * value
+        mean = self.first / (1.0 - self.momentum**self.count)
+        if self.normalization != "rms":
+            return mean
+        root = math.sqrt(self.second / (1.0 - self.variance_decay**self.count))
+        return min(max(mean / root, -1.0), 1.0) if root > 0.0 else 0.0
+
+
+class AMFTPolicy(MixingPolicy):
+    """
+    Learned μ. Reads `mu_init`, `mu_min`, `mu_max`, `mu_lr`, `mu_entropy_lr`, `mu_entropy_target`,
+    `meta_normalization`, `meta_momentum`, `meta_variance_decay` and `meta_window` of [`AMFTConfig`].
+
+    A step without evidence (no advantage, first optimizer steps, a window that is not filled) leaves the running
+    moments and the η_μ term alone; the entropy term still acts. A non-finite number skips the whole update.
+    """
+
+    needs_meta_gradient = True
+
+    def __init__(self, args):
+        super().__init__(args)
+        self.mu = args.mu_init
+        self.entropy_target = args.mu_entropy_target
+        self.normalizer = MetaGradientNormalizer(args.meta_normalization, args.meta_momentum, args.meta_variance_decay)
+        self.updates = 0
+        self.skipped = 0
+        self._entropy_gap = 0.0
+
+    def global_weight(self, signals: MixingSignals) -> float:
+        gradient = signals.meta_gradient
+        numbers = [signals.rl_grad_norm, signals.sft_grad_norm]
+        numbers += [] if signals.entropy is None else [signals.entropy]
+        numbers += [] if gradient is None else [gradient.value, gradient.cosine]
+        if not all(map(math.isfinite, numbers)):
+            self.skipped += 1
+            return self.mu
+        if signals.entropy is not None:
+            if self.entropy_target is None:
+                self.entropy_target = signals.entropy
+            self._entropy_gap = self.entropy_target - signals.entropy
+        normalized = 0.0
+        if gradient is None:
+            self.skipped += 1
+        else:
+            self.updates += 1
+            normalized = self.normalizer(self._dimensionless(gradient, signals.learning_rate))
+        # μ_lr is the largest move per window of W steps, whose estimates overlap.
+        self.mu = next_weight(
+            self.mu,
+            normalized,
+            self._entropy_gap if signals.entropy is not None else 0.0,
+            self.args.mu_lr / self.args.meta_window,
+            self.args.mu_entropy_lr,
+            self.args.mu_min,
+            self.args.mu_max,
+        )
+        return self.mu
+
+    def _dimensionless(self, gradient, learning_rate: float) -> float:
+        match self.args.meta_normalization:
+            case "cosine":
+                return gradient.cosine
+            case "none":
+                return gradient.value * learning_rate
+            case _:
+                return gradient.value
+
+    def metrics(self) -> dict[str, float]:
+        return {
+            "entropy_gap": self._entropy_gap,
+            "meta_updates": float(self.updates),
+            "skipped_updates": float(self.skipped),
+            "at_bound": float(self.mu in (self.args.mu_min, self.args.mu_max)),
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "mu": self.mu,
+            "entropy_target": self.entropy_target,
+            "entropy_gap": self._entropy_gap,
+            "first_moment": self.normalizer.first,
+            "second_moment": self.normalizer.second,
+            "moment_count": self.normalizer.count,
+            "updates": self.updates,
+            "skipped": self.skipped,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.mu = state["mu"]
+        self.entropy_target = state["entropy_target"]
+        self._entropy_gap = state["entropy_gap"]
+        self.normalizer.first = state["first_moment"]
+        self.normalizer.second = state["second_moment"]
+        self.normalizer.count = state["moment_count"]
+        self.updates = state["updates"]
+        self.skipped = state["skipped"]

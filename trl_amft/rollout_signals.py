@@ -1,0 +1,63 @@
+"""
+What the rollouts of one optimizer step say beside their gradient: the policy's entropy H, and whether there is any
+learning signal at all.
+"""
+
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+
+class RolloutSignals:
+    """
+    Collects over the micro-batches of a step, reduces once over processes at its end.
+
+    H is a mean over *tokens* of the whole accumulation window and all processes, so micro-batches of unequal length
+    weigh by their tokens. TRL computes entropies at the sampling temperature; H and its target both have it.
+
+    Args:
+        accelerator ([`~accelerate.Accelerator`]):
+            Reduces over processes.
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self._accelerator = accelerator
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the micro-batches of the step."""
+        self._entropies: list[float] = []
+        self._tokens: list[torch.Tensor] = []
+        self._signals: list[torch.Tensor] = []
+
+    def observe(self, inputs: dict[str, Any], entropy: float) -> None:
+        """
+        Take in one micro-batch.
+
+        Args:
+            inputs (`dict[str, Any]`):
+                TRL's inputs of the loss; `completion_mask` and `tool_mask` of shape (batch_size, completion_len) and
+                `advantages` of shape (batch_size,) are read.
+            entropy (`float`):
+                Token-mean entropy of the micro-batch over all processes, as TRL logs it, in nats.
+        """
+        mask = inputs["completion_mask"]
+        if "tool_mask" in inputs:
+            mask = mask * inputs["tool_mask"]
+        self._entropies.append(entropy)
+        self._tokens.append(mask.sum())
+        self._signals.append((inputs["advantages"] != 0.0).any())
+
+    def reduce(self) -> tuple[float | None, bool]:
+        """
+        Returns:
+            `tuple[float | None, bool]`: H in nats (`None` without a token), and whether any advantage of the step is
+            not zero on any process.
+        """
+        local = torch.stack([*self._tokens, torch.stack(self._signals).sum()]).double()
+        *tokens, signals = self._accelerator.reduce(local, reduction="sum").tolist()
+        total = sum(tokens)
+        weighted = sum(entropy * count for entropy, count in zip(self._entropies, tokens, strict=True))
+        self.reset()
+        return (weighted / total if total else None), signals > 0

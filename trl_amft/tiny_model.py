@@ -1,0 +1,104 @@
+"""A tiny causal language model and a character tokenizer, made from nothing but a seed.
+
+Tests, the quickstart and the study need a model that trains in minutes on a CPU and that no hub has to serve. It is an
+ordinary Qwen2 with an ordinary fast tokenizer, so whatever runs on it runs on a full-size checkpoint.
+"""
+
+import torch
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+
+PAD_TOKEN = "<pad>"
+EOS_TOKEN = "<eos>"
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
+
+
+def build_character_tokenizer() -> PreTrainedTokenizerFast:
+    """
+    Tokenizer with one id per byte, hence one per ASCII character, after the pad and the end-of-sequence token.
+
+    It is a byte-level BPE without merges because `AutoTokenizer` reads whatever lies beside a Qwen2 as Qwen2's own
+    byte-level BPE: in this form the reloaded tokenizer is the same one, in any other it would lose the spaces. All 256
+    bytes are in the vocabulary, so no text is ever dropped. There is no beginning-of-sequence token. The unknown token,
+    which cannot occur, is named only because Qwen2's class would otherwise add one beyond the embedding matrix.
+
+    Returns:
+        `PreTrainedTokenizerFast`: 258 entries; saves, and reloads through `AutoTokenizer`.
+    """
+    alphabet = sorted(ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, EOS_TOKEN, *alphabet])}
+    backend = Tokenizer(BPE(vocabulary, merges=[]))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.decoder = ByteLevelDecoder()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        pad_token=PAD_TOKEN,
+        eos_token=EOS_TOKEN,
+        unk_token=PAD_TOKEN,
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def build_tiny_model(
+    *,
+    hidden_size: int = 128,
+    num_hidden_layers: int = 4,
+    num_attention_heads: int = 4,
+    intermediate_size: int | None = None,
+    max_position_embeddings: int = 1024,
+    seed: int = 0,
+) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    """
+    Build a small Qwen2 with random weights, and the character tokenizer it reads.
+
+    Args:
+        hidden_size (`int`, *optional*, defaults to `128`):
+            Width of the model. Must be a multiple of `2 * num_attention_heads` (rotary embeddings pair dimensions).
+        num_hidden_layers (`int`, *optional*, defaults to `4`):
+            Number of layers.
+        num_attention_heads (`int`, *optional*, defaults to `4`):
+            Number of attention heads; keys and values have as many.
+        intermediate_size (`int`, *optional*):
+            Width of the feed-forward layers. Four times `hidden_size` if not given.
+        max_position_embeddings (`int`, *optional*, defaults to `1024`):
+            Longest sequence in tokens, prompt and completion together.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the weights. The global random state is left as it was.
+
+    Returns:
+        `tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]`: float32 model in training mode, and its tokenizer.
+    """
+    if hidden_size % (2 * num_attention_heads):
+        raise ValueError(
+            f"hidden_size={hidden_size} cannot be split into {num_attention_heads} heads of even width; choose a "
+            f"multiple of {2 * num_attention_heads}"
+        )
+    tokenizer = build_character_tokenizer()
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=4 * hidden_size if intermediate_size is None else intermediate_size,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        num_key_value_heads=num_attention_heads,
+        max_position_embeddings=max_position_embeddings,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Qwen2ForCausalLM(config)
+    model.generation_config.eos_token_id = tokenizer.eos_token_id
+    model.generation_config.pad_token_id = tokenizer.pad_token_id
+    return model.train(), tokenizer
