@@ -29,7 +29,11 @@ def demonstration_set(right: bool = True, count: int = 64, lengths: bool = False
 
 
 def reward(prompts, completions, **kwargs):
-    return [float(c[:1] == right_answer(p)) for p, c in zip(prompts, completions, strict=True)]
+    """1 if the first character is the right digit modulo 32: a random model is right one time in 32."""
+    return [
+        float(c != "" and ord(c[0]) % 32 == ord(right_answer(p)) % 32)
+        for p, c in zip(prompts, completions, strict=True)
+    ]
 
 
 def dense_reward(prompts, completions, **kwargs):

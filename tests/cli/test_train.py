@@ -1,0 +1,184 @@
+"""A whole run of the quickstart, small, from the command line to the files that it leaves."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from trl_amft.cli import train
+from trl_amft.cli.arguments import parse_recipe
+from trl_amft.cli.usage import UsageError
+
+
+ROOT = Path(__file__).parents[2]
+QUICKSTART = ROOT / "recipes" / "quickstart.yaml"
+STEPS, WARMUP, BATCH = 6, 2, 16
+
+SMALL = {
+    "max_steps": STEPS,
+    "sft_warmup_steps": WARMUP,
+    "per_device_train_batch_size": BATCH,
+    "per_device_eval_batch_size": 32,
+    "max_eval_samples": 4,
+    "held_out_samples": 2,
+    "task_kwargs": {"train_problems": 24, "held_out_problems": 8},
+    "tiny_model": {"hidden_size": 32, "num_hidden_layers": 1},
+    "logging_steps": 1,
+    "eval_steps": 3,
+    "save_strategy": "steps",
+    "save_steps": 4,
+}
+
+
+def command_line(output_dir: Path, **overrides) -> list[str]:
+    argv = ["--recipe", str(QUICKSTART), "--output_dir", str(output_dir)]
+    for name, value in (SMALL | overrides).items():
+        if value is not None:
+            argv += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
+    return argv
+
+
+def read_json(path: Path):
+    return json.loads(path.read_text())
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    output_dir = tmp_path_factory.mktemp("run")
+    assert train.main(command_line(output_dir)) == 0
+    return output_dir
+
+
+class TestWholeRun:
+    def test_evaluates_before_after_the_warm_up_and_after(self, run):
+        rows = read_json(run / "metrics.json")["held_out"]
+        assert [(row["stage"], row["step"]) for row in rows] == [("before", 0), ("warm_up", WARMUP), ("after", STEPS)]
+        assert all(row["num_problems"] == 8 and row["num_samples"] == 2 for row in rows)
+        assert all(0 <= row["accuracy"] <= 1 and row["standard_error"] >= 0 for row in rows)
+
+    def test_counts_rollouts_of_mixed_steps_only(self, run):
+        rows = read_json(run / "metrics.json")["held_out"]
+        assert [row["rollouts"] for row in rows] == [0, 0, (STEPS - WARMUP) * BATCH]
+
+    def test_time_only_grows(self, run):
+        seconds = [row["seconds"] for row in read_json(run / "metrics.json")["held_out"]]
+        assert seconds == sorted(seconds) and seconds[-1] > 0
+
+    def test_every_step_is_in_the_log(self, run):
+        log = read_json(run / "log_history.json")
+        assert [row["step"] for row in log if "learning_rate" in row] == list(range(1, STEPS + 1))
+        mu = {row["step"]: row["amft/mu"] for row in log if "learning_rate" in row}
+        assert mu[WARMUP] == 1.0 and mu[WARMUP + 1] == 0.5
+        assert [row["step"] for row in log if "eval_reward" in row] == [3, 6]
+
+    def test_model_and_tokenizer_load(self, run):
+        model = AutoModelForCausalLM.from_pretrained(run)
+        tokenizer = AutoTokenizer.from_pretrained(run)
+        assert model.config.hidden_size == 32 and tokenizer.decode(tokenizer("1 2 3:6>").input_ids) == "1 2 3:6>"
+
+    def test_picture(self, run):
+        assert (run / "run.png").read_bytes().startswith(b"\x89PNG")
+
+    def test_resolved_recipe_parses(self, run):
+        recipe = parse_recipe(["--recipe", str(run / "resolved_recipe.yaml")])
+        assert recipe.training.max_steps == STEPS and recipe.run.task_kwargs == SMALL["task_kwargs"]
+        assert (run / "resolved_recipe.yaml").read_text().startswith("# trl_amft ")
+
+
+class TestResume:
+    def test_auto_continues_from_the_newest_checkpoint(self, run, tmp_path):
+        for name in ("checkpoint-4", "metrics.json"):
+            source = run / name
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+        train.main(command_line(tmp_path, resume_from_checkpoint="auto"))
+        log = read_json(tmp_path / "log_history.json")
+        assert [row["step"] for row in log if "learning_rate" in row] == list(range(1, STEPS + 1))
+        whole, resumed = (read_json(folder / "metrics.json")["held_out"] for folder in (run, tmp_path))
+        for name in ("stage", "step", "accuracy", "rollouts", "mu"):
+            assert [row[name] for row in resumed] == [row[name] for row in whole], name
+
+    def test_auto_without_a_checkpoint_starts_fresh(self, tmp_path):
+        missing = tmp_path / "new"
+        recipe = parse_recipe(command_line(missing, resume_from_checkpoint="auto"))
+        assert train._checkpoint(recipe) is None
+        missing.mkdir()
+        assert train._checkpoint(recipe) is None
+        (missing / "checkpoint-2").mkdir()
+        (missing / "checkpoint-10").mkdir()
+        assert train._checkpoint(recipe) == str(missing / "checkpoint-10")
+
+    def test_a_path_is_taken_as_it_is(self, tmp_path):
+        recipe = parse_recipe(command_line(tmp_path, resume_from_checkpoint=str(tmp_path)))
+        assert train._checkpoint(recipe) == str(tmp_path)
+
+
+class TestBaselines:
+    @pytest.mark.parametrize(
+        ("method", "warmup", "stages", "rollouts", "logged"),
+        [
+            ("sft", WARMUP, ["before", "warm_up", "after"], 0, {"amft/sft_loss"}),
+            ("grpo", None, ["before", "after"], 3 * BATCH, {"reward"}),
+        ],
+    )
+    def test_runs(self, tmp_path, method, warmup, stages, rollouts, logged):
+        short = {"sft_warmup_steps": warmup, "max_steps": 3, "save_strategy": "no", "eval_strategy": "no"}
+        train.main(command_line(tmp_path, method=method, **short))
+        metrics = read_json(tmp_path / "metrics.json")
+        assert metrics["method"] == method
+        assert [row["stage"] for row in metrics["held_out"]] == stages
+        assert metrics["held_out"][-1]["rollouts"] == rollouts
+        log = read_json(tmp_path / "log_history.json")
+        assert {key for row in log for key in row} & {"amft/sft_loss", "reward"} == logged
+
+    def test_without_held_out_evaluations_and_with_lora(self, tmp_path, capsys):
+        overrides = {"held_out_samples": 0, "use_peft": True, "lora_target_modules": "all-linear"}
+        argv = command_line(tmp_path, max_steps=3, save_strategy="no", eval_strategy="no", **overrides)
+        train.main(argv)
+        assert read_json(tmp_path / "metrics.json")["held_out"] == []
+        assert (tmp_path / "adapter_config.json").exists()
+        assert "run.png" in capsys.readouterr().out
+
+
+class TestRefusals:
+    def test_script_answers_with_one_line_and_code_2(self, tmp_path):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "scripts" / "train.py"), *command_line(tmp_path, mu_initt=0.5)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert done.stderr.splitlines()[-1] == "error: --mu_initt is not a known field; did you mean 'mu_init'?"
+
+    @pytest.mark.parametrize(
+        ("overrides", "expected"),
+        [
+            ({"task_kwargs": {"sead": 1}}, "sead=1"),
+            ({"task_kwargs": {"demonstration_quality": 7}}, "demonstration_quality=7"),
+            ({"tiny_model": {"hidden_size": 33}}, "hidden_size=33"),
+            ({"reward_funcs": "no_reward"}, "no_reward"),
+            ({"max_demonstration_length": 1}, "max_demonstration_length"),
+        ],
+    )
+    def test_one_line_before_training(self, tmp_path, capsys, overrides, expected):
+        with pytest.raises(SystemExit) as caught:
+            train.main(command_line(tmp_path, **overrides))
+        assert caught.value.code == 2
+        errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 and expected in errors[0]
+
+    def test_model_that_does_not_exist(self, tmp_path):
+        recipe = yaml.safe_load(QUICKSTART.read_text())
+        del recipe["tiny_model"]
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(recipe | {"model_name_or_path": str(tmp_path / "nothing")}))
+        with pytest.raises(UsageError, match="model_name_or_path=.*nothing.* cannot be loaded"):
+            train._prepare(["--recipe", str(path)])
