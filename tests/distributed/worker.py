@@ -1,0 +1,119 @@
+"""
+One training run on recorded rollouts, started by a launcher in one or several processes; writes what must not depend
+on their number.
+
+Usage: worker.py RESULT_FILE JSON_OVERRIDES
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+
+import toy  # noqa: E402
+
+from trl_amft import AMFTTrainer  # noqa: E402
+
+
+GLOBAL_BATCH, GENERATIONS, GLOBAL_DEMONSTRATIONS = 16, 4, 4
+
+
+def recorded_rollouts(prompts, trainer):
+    """Completions that depend on prompt, position in the group and step only, not on the process."""
+    tokenizer = trainer.processing_class
+    completions = [
+        [
+            tokenizer.convert_tokens_to_ids(chr(ord("0") + (sum(map(ord, prompt)) * 7 + index % GENERATIONS * k) % 10))
+            for k in range(1, 2 + index % GENERATIONS)
+        ]
+        for index, prompt in enumerate(prompts)
+    ]
+    return {
+        "prompt_ids": tokenizer(prompts)["input_ids"],
+        "completion_ids": completions,
+        "logprobs": [[0.0] * len(ids) for ids in completions],
+    }
+
+
+def half_empty(take):
+    """The second half of every micro-batch, which is the second process of two, has no demonstration."""
+
+    def wrapped(count):
+        rows = take(count)
+        return rows[: count // 2] + [None] * (count - count // 2)
+
+    return wrapped
+
+
+def main() -> None:
+    result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
+    world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
+    lora = overrides.pop("lora", False)
+    peft_config = None
+    if lora:
+        from peft import LoraConfig
+
+        peft_config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    args = toy.config(
+        Path(result_file).parent / f"run-{world}",
+        per_device_train_batch_size=GLOBAL_BATCH // world,
+        num_generations=GENERATIONS,
+        per_device_demonstration_batch_size=GLOBAL_DEMONSTRATIONS // world,
+        gradient_accumulation_steps=2,
+        sft_warmup_steps=2,
+        max_steps=6,
+        meta_window=1,
+        max_completion_length=8,
+        ddp_backend="gloo" if world > 1 else None,
+        **overrides,
+    )
+    model, tokenizer = toy.model()
+    trainer = AMFTTrainer(
+        model=model,
+        reward_funcs=toy.dense_reward,
+        args=args,
+        train_dataset=toy.prompt_set(128),
+        processing_class=tokenizer,
+        rollout_func=recorded_rollouts,
+        peft_config=peft_config,
+        demonstration_dataset=toy.demonstration_set(lengths=True),
+    )
+    trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
+    start = toy.parameters(trainer)
+    weights, products = [], []
+
+    class Watch(type(trainer)):
+        def _mix(self, model, known):
+            loss = super()._mix(model, known)
+            weights.append(self.mixing_weight)
+            row = self.state.global_step % self.window.history
+            products.append((self.window._products[row, 0].item(), self.window._norms[row, 0].item()))
+            return loss
+
+    trainer.__class__ = Watch
+    trainer.train()
+    everyone = [None] * world
+    if world > 1:
+        torch.distributed.all_gather_object(everyone, weights)
+        assert all(seen == weights for seen in everyone), f"the weight differs between processes: {everyone}"
+    if trainer.is_world_process_zero():
+        logs = [log for log in trainer.state.log_history if "amft/mu" in log]
+        result = {
+            "weights": weights,
+            "products": products,
+            "start": start,
+            "end": toy.parameters(trainer),
+            "sft_loss": [log["amft/sft_loss"] for log in logs],
+            "tokens": [log["demonstrations/tokens"] for log in logs],
+            "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
+            "loss": [log["loss"] for log in logs],
+        }
+        torch.save(result, result_file)
+
+
+if __name__ == "__main__":
+    main()
