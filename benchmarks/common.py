@@ -27,7 +27,12 @@ def append_result(name: str, result: dict) -> Path:
     path = Path(__file__).parent / "results" / f"{name}.jsonl"
     path.parent.mkdir(exist_ok=True)
     device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU"
-    hardware = {"device": device, "machine": platform.machine(), "cores": os.cpu_count(), "threads": torch.get_num_threads()}
+    hardware = {
+        "device": device,
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
     record = {"date": date.today().isoformat(), "hardware": hardware, "versions": installed_versions(), **result}
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")

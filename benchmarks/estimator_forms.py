@@ -66,13 +66,27 @@ def main() -> None:
     size = vectors[0].numel()
 
     exact, dense_seconds = run(None, vectors, utilities, args.window, seed=0)
-    rows = [{"form": "dense", "k": size, "megabytes": (steps - 1) * size * 4 / 1e6, "error": 0.0, "ms": dense_seconds * 1e3}]
+    rows = [
+        {
+            "form": "dense",
+            "k": size,
+            "megabytes": (steps - 1) * size * 4 / 1e6,
+            "error": 0.0,
+            "ms": dense_seconds * 1e3,
+        }
+    ]
     for width in (1009, 10_007, 100_003):
         runs = [run(width, vectors, utilities, args.window, seed) for seed in range(args.seeds)]
         error = statistics.fmean((cosine - exact) ** 2 for cosine, _ in runs) ** 0.5
         seconds = statistics.median(seconds for _, seconds in runs)
         rows.append(
-            {"form": "sketch", "k": width, "megabytes": (steps - 1) * width * 4 / 1e6, "error": error, "ms": seconds * 1e3}
+            {
+                "form": "sketch",
+                "k": width,
+                "megabytes": (steps - 1) * width * 4 / 1e6,
+                "error": error,
+                "ms": seconds * 1e3,
+            }
         )
     table = Table(title=f"{size:,} parameters, window {args.window}, cosine of the estimate {exact:.4f}")
     for column in ("form", "k", "history MB", "rms error of the cosine", "ms per step"):

@@ -1,8 +1,8 @@
 """The controller tells right demonstrations from wrong ones, from a random start and with no help."""
 
 import pytest
-import toy
 
+import toy
 from trl_amft import AMFTTrainer
 
 

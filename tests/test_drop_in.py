@@ -5,13 +5,13 @@ import runpy
 from pathlib import Path
 
 import pytest
-import toy
 import torch
 from datasets import Dataset
 from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
+import toy
 from trl_amft import AMFTConfig, AMFTTrainer
 from trl_amft.model_card import PAPER_STATUS
 

@@ -1,11 +1,11 @@
 """The two ends of the mixing weight: μ = 0 is GRPOTrainer to the bit, μ = 1 is supervised fine-tuning."""
 
 import pytest
-import toy
 import torch
 from torch.nn.functional import cross_entropy
 from trl import GRPOConfig, GRPOTrainer
 
+import toy
 from trl_amft import AMFTConfig, AMFTTrainer
 
 
@@ -81,9 +81,7 @@ def test_weight_one_is_supervised_training(tmp_path, accumulation, mode):
     reference_losses = []
     for _ in range(5):
         rows = trainer.demonstrations.take(3 * accumulation)
-        batch = [
-            (row["demonstration_prompt_ids"], row["demonstration_completion_ids"]) for row in rows
-        ]
+        batch = [(row["demonstration_prompt_ids"], row["demonstration_completion_ids"]) for row in rows]
         assert all(completion[-1] == tokenizer.eos_token_id for _, completion in batch)
         nll, count = 0.0, 0
         for prompt, completion in batch:

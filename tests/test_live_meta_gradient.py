@@ -1,9 +1,9 @@
 """dU/dμ inside a real `train()` against a replay of the recorded gradients in float64."""
 
 import pytest
-import toy
 import torch
 
+import toy
 from trl_amft import AMFTTrainer
 from trl_amft.meta_gradient import adamw_sensitivity
 

@@ -99,7 +99,7 @@ def test_t_value_is_nan_before_four_windows():
 
 def test_standard_error_is_honest_without_signal():
     """
-    Independent noise in both factors, true value 0: about 5 % of |t| may exceed the 97.5 % quantile of Student's t with
+    Independent noise in both factors, true value 0: about 5 % of |t| may exceed the 97.5 % quantile of Student with
     seven degrees of freedom. A standard error that took the overlapping products for independent fails by far.
     """
     exceed, count = 0, 400

@@ -4,9 +4,9 @@ import json
 import math
 
 import pytest
-import toy
 from transformers import TrainerState
 
+import toy
 from trl_amft import MixingWeightCallback
 from trl_amft.meta_window import MetaGradient
 from trl_amft.mixing import MixingSignals
@@ -178,9 +178,9 @@ def test_replay_repeats_a_trajectory(tmp_path):
     controller = callback(tmp_path, mixing_policy="replay", mixing_policy_kwargs={"path": str(path)})
     assert [controller.known_weight(step, 0) for step in range(6)] == [0.5, 0.4, 0.1, 0.1, 0.1, 0.1]
     path.write_text(json.dumps(logs))
-    assert callback(
-        tmp_path, mixing_policy="replay", mixing_policy_kwargs={"path": str(path)}
-    ).known_weight(0, 0) == 0.5
+    assert (
+        callback(tmp_path, mixing_policy="replay", mixing_policy_kwargs={"path": str(path)}).known_weight(0, 0) == 0.5
+    )
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-import toy
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
+import toy
 from trl_amft import AMFTTrainer
 
 

@@ -1,10 +1,10 @@
 """The validation form of the utility: its gradient is that of the reward, and training does not notice it."""
 
 import pytest
-import toy
 import torch
 from datasets import Dataset
 
+import toy
 from trl_amft import AMFTTrainer
 
 

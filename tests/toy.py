@@ -20,9 +20,7 @@ def prompt_set(count: int = 64) -> Dataset:
 
 
 def demonstration_set(right: bool = True, count: int = 64, lengths: bool = False) -> Dataset:
-    completions = [
-        right_answer(p) if right else str((int(p[0]) + 5) % 8) for p in prompts(count)
-    ]
+    completions = [right_answer(p) if right else str((int(p[0]) + 5) % 8) for p in prompts(count)]
     if lengths:
         completions = [c + "x" * (index % 3) for index, c in enumerate(completions)]
     return Dataset.from_dict({"prompt": prompts(count), "completion": completions})
@@ -42,9 +40,7 @@ def dense_reward(prompts, completions, **kwargs):
 
 
 def model(seed: int = 0, hidden_size: int = 32, layers: int = 2):
-    return build_tiny_model(
-        hidden_size=hidden_size, num_hidden_layers=layers, num_attention_heads=2, seed=seed
-    )
+    return build_tiny_model(hidden_size=hidden_size, num_hidden_layers=layers, num_attention_heads=2, seed=seed)
 
 
 def config(output_dir, cls=AMFTConfig, **overrides):

@@ -169,6 +169,10 @@ class AMFTConfig(GRPOConfig):
         if self.per_device_demonstration_batch_size is None:
             self.per_device_demonstration_batch_size = max(self.per_device_train_batch_size // self.num_generations, 1)
         if self.max_demonstration_length is None:
+            if self.max_completion_length is None:
+                raise ValueError(
+                    "max_demonstration_length=None means max_completion_length, which is None too: give one of them"
+                )
             self.max_demonstration_length = self.max_completion_length
 
     def _check_ranges(self) -> None:
@@ -196,10 +200,11 @@ class AMFTConfig(GRPOConfig):
             value = getattr(self, name)
             if value is None and self.__dataclass_fields__[name].default is None:
                 continue
-            number = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-            if not number or not (low <= value <= high) or (value == high and not closed):
-                bounds = f"[{low:g}, {high:g}{']' if closed else ')'}"
-                kind = "an integer" if whole else "a number"
+            kind = "an integer" if whole else "a number"
+            bounds = f"[{low:g}, {high:g}{']' if closed else ')'}"
+            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
+                raise ValueError(f"{name}={value!r} is not {kind}: give one in {bounds}")
+            if not (low <= value <= high) or (value == high and not closed):
                 raise ValueError(f"{name}={value!r} is out of range: give {kind} in {bounds}")
 
     def _check_mixing(self) -> None:

@@ -264,9 +264,8 @@ class AMFTTrainer(GRPOTrainer):
         try:
             rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
         except Exception as error:
-            raise RuntimeError(
-                self._at_checkpoint(f"a reward function failed ({type(error).__name__}: {error})")
-            ) from error
+            cause = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise RuntimeError(self._at_checkpoint(f"a reward function failed ({cause})")) from error
         if rewards.isinf().any():
             name = self.reward_func_names[int(rewards.isinf().any(dim=0).nonzero()[0])]
             raise RuntimeError(

@@ -7,7 +7,7 @@ All knowledge about versions, and about what of TRL and transformers is overridd
 import inspect
 from importlib.metadata import PackageNotFoundError, version
 
-from packaging.version import Version
+from packaging.specifiers import SpecifierSet
 
 
 TRL_MIN = "1.16"
@@ -78,15 +78,15 @@ def require_supported_trl() -> None:
     Raises:
         `ImportError`: one line with the version found and the range that this package was tested with.
     """
+    wanted = f">={TRL_MIN},<{TRL_BELOW}"
+    remedy = f"run `pip install 'trl{wanted}'`"
     try:
         found = version("trl")
     except PackageNotFoundError:
-        raise ImportError(f"trl_amft needs trl>={TRL_MIN},<{TRL_BELOW}, but trl is not installed") from None
-    if not Version(TRL_MIN) <= Version(found) < Version(TRL_BELOW):
-        raise ImportError(
-            f"trl_amft needs trl>={TRL_MIN},<{TRL_BELOW}, found trl {found}: run `pip install 'trl>={TRL_MIN},"
-            f"<{TRL_BELOW}'`"
-        )
+        raise ImportError(f"trl_amft needs trl{wanted}, but trl is not installed: {remedy}") from None
+    # A development version of TRL_BELOW is not below it.
+    if not SpecifierSet(wanted).contains(found, prereleases=True):
+        raise ImportError(f"trl_amft needs trl{wanted}, found trl {found}: {remedy}")
 
 
 def broken_contract(trainer_class: type) -> list[str]:

@@ -11,9 +11,16 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset, Features, IterableDataset, List, Value
 
-from .demonstrations import STATUS, DemonstrationTokenizer, check_columns
+from .demonstrations import (
+    COMPLETION_IDS,
+    PROMPT_IDS,
+    STATUS,
+    DemonstrationTokenizer,
+    check_columns,
+    to_prompt_completion,
+)
 
 
 if TYPE_CHECKING:
@@ -38,9 +45,14 @@ class MapDemonstrations:
 
     def __init__(self, dataset: Dataset, tokenize: DemonstrationTokenizer, seed: int):
         check_columns(dataset.column_names, tokenize.column)
-        rows = dataset.map(tokenize, desc="Tokenizing demonstrations")
-        self.counts = Counter(rows[STATUS])
-        self.rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
+        column = tokenize.column
+        rows = dataset.filter(lambda row: to_prompt_completion(row, column) is not None, desc="Finding demonstrations")
+        self.counts = Counter({"absent": len(dataset) - len(rows)} if len(rows) < len(dataset) else {})
+        if len(rows):
+            rows = rows.map(tokenize, features=_features(rows, column), desc="Tokenizing demonstrations")
+            self.counts.update(rows[STATUS])
+            rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
+        self.rows = rows
         self.seed = seed
         self.consumed = 0
         self._order: tuple[int, list[int]] = (-1, [])
@@ -77,6 +89,19 @@ class MapDemonstrations:
         return self._order[1][offset]
 
 
+def _features(dataset: Dataset, column: str | None) -> Features:
+    """Types of the tokenized rows, told because fields that are empty in the first rows cannot be inferred."""
+    features = dataset.features.copy()
+    if column is not None:
+        features["completion"] = features[column]
+        if isinstance(features[column], Value) and not isinstance(features["prompt"], Value):
+            features["completion"] = List({"role": Value("string"), "content": Value("string")})
+    elif "completion" not in features:
+        features["prompt"] = features["completion"] = features["messages"]
+    ids = List(Value("int64"))
+    return Features({**features, PROMPT_IDS: ids, COMPLETION_IDS: ids, STATUS: Value("string")})
+
+
 class StreamDemonstrations:
     """
     Demonstrations that can only be streamed: read in order, tokenized on the way, from the start again at the end.
@@ -89,7 +114,10 @@ class StreamDemonstrations:
     """
 
     def __init__(self, dataset: IterableDataset, tokenize: DemonstrationTokenizer):
-        check_columns(dataset.column_names, tokenize.column)
+        columns = dataset.column_names
+        if columns is None:
+            columns = list(next(iter(dataset), {})) or None
+        check_columns(columns, tokenize.column)
         self.dataset = dataset
         self.tokenize = tokenize
         self.counts: Counter[str] = Counter()
@@ -175,7 +203,11 @@ def read_demonstrations(
         },
     )
     if isinstance(dataset, IterableDataset):
-        return StreamDemonstrations(dataset, tokenize)
+        stream = StreamDemonstrations(dataset, tokenize)
+        # A stream without a usable row is refused here, not in the middle of a step.
+        stream.take(1)
+        stream.consumed = 0
+        return stream
     with args.main_process_first(desc="tokenizing demonstrations"):
         demonstrations = MapDemonstrations(dataset, tokenize, args.seed)
     if len(demonstrations) == 0:

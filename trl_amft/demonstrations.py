@@ -20,6 +20,11 @@ PROMPT_IDS = "demonstration_prompt_ids"
 COMPLETION_IDS = "demonstration_completion_ids"
 STATUS = "demonstration_status"
 
+NO_IMAGES = (
+    "a demonstration holds images, which are not supported: give text-only demonstrations (a separate "
+    "`demonstration_dataset` may be text-only beside an image training set)"
+)
+
 
 def to_prompt_completion(example: dict[str, Any], column: str | None = None) -> dict[str, Any] | None:
     """
@@ -87,6 +92,8 @@ class DemonstrationTokenizer:
             `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, or images.
         """
         row = to_prompt_completion(example, self.column)
+        if row is not None and (example.get("images") or example.get("image") is not None):
+            raise ValueError(NO_IMAGES)
         if row is None:
             return {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: [], STATUS: "absent"}
         if is_conversational(row):
@@ -103,16 +110,15 @@ class DemonstrationTokenizer:
 
     def _conversational(self, prompt: list[dict], completion: list[dict]) -> tuple[list[int], list[int]]:
         for message in [*prompt, *completion]:
-            if isinstance(message["content"], list) and any(part["type"] != "text" for part in message["content"]):
+            content = message.get("content")
+            if isinstance(content, list) and any(part["type"] != "text" for part in content):
+                raise ValueError(NO_IMAGES)
+        for message in completion:
+            if message["role"] != "assistant":
                 raise ValueError(
-                    "a demonstration holds images, which are not supported: give text-only demonstrations (a separate "
-                    "`demonstration_dataset` may be text-only beside an image training set)"
+                    f"a demonstration's completion holds role={message['role']!r}, whose tokens the policy must not "
+                    "imitate: keep assistant turns only"
                 )
-        if any(message["role"] != "assistant" for message in completion):
-            raise ValueError(
-                "a demonstration's completion holds a role other than 'assistant' (tool results?), whose tokens the "
-                "policy must not imitate: keep a single assistant turn as completion"
-            )
         render = self.tokenizer.apply_chat_template
         prompt_text = render(prompt, tokenize=False, add_generation_prompt=True, **self.template_kwargs)
         full_text = render([*prompt, *completion], tokenize=False, **self.template_kwargs)
@@ -121,7 +127,7 @@ class DemonstrationTokenizer:
         else:
             # Some templates write into the generation prompt what they omit from finished turns (a thinking tag).
             # Rollouts start after the generation prompt, so demonstrations do as well.
-            completion_text = "".join(message["content"] for message in completion)
+            completion_text = "".join(_text(message.get("content")) for message in completion)
         tokenize = lambda text: self.tokenizer(text=text, add_special_tokens=False)["input_ids"]  # noqa: E731
         return tokenize(prompt_text), tokenize(completion_text)
 
@@ -131,6 +137,11 @@ class DemonstrationTokenizer:
             if ids[position] in self.eos_token_ids:
                 return ids[: position + 1]
         return [*ids, self.tokenizer.eos_token_id]
+
+
+def _text(content: str | list[dict[str, Any]] | None) -> str:
+    """Text of a message, whose content may be given in parts."""
+    return "".join(part["text"] for part in content) if isinstance(content, list) else content or ""
 
 
 def collate_demonstrations(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
@@ -176,4 +187,5 @@ def check_columns(columns: list[str] | None, column: str | None) -> None:
         expected = lambda found: {"prompt", "completion"} <= found or "messages" in found  # noqa: E731
         wanted = "'prompt' and 'completion', or 'messages'"
     if not expected(set(columns)):
-        raise ValueError(f"demonstration_dataset: found columns {sorted(columns)}, expected {wanted}: rename them")
+        name = "demonstration_dataset" if column is None else "train_dataset"
+        raise ValueError(f"{name}: found columns {sorted(columns)}, expected {wanted}: rename them")

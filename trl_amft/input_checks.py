@@ -7,6 +7,9 @@ from .amft_config import AMFTConfig
 from .gradient_shards import ADAM_STATE
 
 
+GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
+
+
 def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, validation_dataset) -> None:
     """
     Checks before a model is loaded.
@@ -16,17 +19,23 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
         `ValueError`: for combinations of arguments.
     """
     if not isinstance(args, AMFTConfig):
-        raise TypeError(f"args must be an AMFTConfig, got {type(args).__name__}: replace the class name")
+        raise TypeError(
+            f"args must be an AMFTConfig, got {type(args).__name__}: replace the class name, the arguments stay"
+        )
     for name, dataset in (
+        ("train_dataset", train_dataset),
         ("demonstration_dataset", demonstration_dataset),
         ("validation_dataset", validation_dataset),
     ):
         if dataset is not None and not isinstance(dataset, (Dataset, IterableDataset)):
             raise TypeError(
-                f"{name} must be a Dataset or IterableDataset, got {type(dataset).__name__}"
+                f"{name} must be a Dataset or IterableDataset, got {type(dataset).__name__}: pass one split, or build "
+                "one with Dataset.from_list or Dataset.from_dict"
             )
-    if isinstance(demonstration_dataset, Dataset) and len(demonstration_dataset) == 0:
-        raise ValueError("demonstration_dataset is empty: give at least one demonstration, or fix mu_init at 0")
+    if isinstance(train_dataset, Dataset) and len(train_dataset) == 0:
+        raise ValueError("train_dataset is empty: give at least one row, with its prompt in the column 'prompt'")
+    if needs_demonstrations(args) and isinstance(demonstration_dataset, Dataset) and len(demonstration_dataset) == 0:
+        raise ValueError(f"demonstration_dataset is empty: give at least one demonstration, or {GRPO_ONLY}")
     if args.sft_warmup_steps and isinstance(train_dataset, IterableDataset):
         raise ValueError(
             f"sft_warmup_steps={args.sft_warmup_steps} needs a train_dataset that can be indexed, got an "
@@ -35,11 +44,16 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
     if args.mixing_policy == "amft" and args.meta_gradient == "validation":
         if not isinstance(validation_dataset, Dataset):
             raise ValueError(
-                "meta_gradient='validation' needs a `validation_dataset` (a Dataset with a 'prompt' column and what "
-                "the rewards read), held out from training: pass one, or use meta_gradient='lagged'"
+                f"meta_gradient='validation' needs a `validation_dataset`, got {type(validation_dataset).__name__}: "
+                "pass a Dataset of held-out prompts with the columns that the rewards read, or use "
+                "meta_gradient='lagged'"
             )
         if "prompt" not in validation_dataset.column_names:
-            raise ValueError(f"validation_dataset: found columns {validation_dataset.column_names}, expected 'prompt'")
+            raise ValueError(
+                f"validation_dataset: found columns {validation_dataset.column_names}, expected 'prompt': rename one"
+            )
+        if len(validation_dataset) == 0:
+            raise ValueError("validation_dataset is empty: give held-out prompts, or use meta_gradient='lagged'")
 
 
 def needs_demonstrations(args: AMFTConfig) -> bool:
@@ -58,7 +72,7 @@ def demonstration_column(args: AMFTConfig, train_dataset) -> str:
     if args.demonstration_column not in (columns or []):
         raise ValueError(
             f"no demonstrations: train_dataset has no column demonstration_column={args.demonstration_column!r} "
-            f"(found {columns}) and no `demonstration_dataset` is given; pass one, or fix mu_init at 0"
+            f"(found {columns}) and no `demonstration_dataset` is given; pass one, or {GRPO_ONLY}"
         )
     if isinstance(train_dataset, IterableDataset):
         raise ValueError(

@@ -47,7 +47,8 @@ class RolloutSignals:
             mask = mask * inputs["tool_mask"]
         self._entropies.append(entropy)
         self._tokens.append(mask.sum())
-        self._signals.append((inputs["advantages"] != 0.0).any())
+        # A truncated completion may be masked as a whole; its advantage then moves nothing.
+        self._signals.append(((inputs["advantages"] != 0.0) & (mask.sum(dim=1) > 0)).any())
 
     def reduce(self) -> tuple[float | None, bool]:
         """

@@ -3,6 +3,7 @@ What the trainer tells once before it starts: how a demonstration looks to the m
 problem in one line with its remedy.
 """
 
+import json
 import math
 import statistics
 from typing import TYPE_CHECKING, Any
@@ -64,7 +65,13 @@ def filter_by_reward(trainer: "AMFTTrainer") -> None:
             f"demonstration_min_reward={threshold} needs demonstrations that can be indexed, got an IterableDataset: "
             "load them without streaming"
         )
-    rewards = score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
+    try:
+        rewards = score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
+    except Exception as error:
+        raise ValueError(
+            f"demonstration_min_reward={threshold}: the demonstrations cannot be scored ({_cause(error)}): give them "
+            "the columns that the rewards read, or leave it unset"
+        ) from error
     demonstrations.keep([index for index, reward in enumerate(rewards) if reward >= threshold], "low_reward")
     if len(demonstrations) == 0:
         raise ValueError(no_demonstration_left(demonstrations.counts, trainer.args.max_demonstration_length))
@@ -172,7 +179,8 @@ def _overlap_problems(trainer: "AMFTTrainer") -> list[str]:
     """Prompts of demonstrations among held-out prompts make every held-out number worthless."""
     if not isinstance(trainer.demonstrations, MapDemonstrations):
         return []
-    shown = {str(prompt) for prompt in trainer.demonstrations.rows["prompt"]}
+    # As JSON, because messages of two sets may hold their keys in different orders.
+    shown = {json.dumps(prompt, sort_keys=True) for prompt in trainer.demonstrations.rows["prompt"]}
     problems = []
     datasets = {"validation_dataset": trainer.validation_dataset}
     evaluation = (
@@ -181,12 +189,18 @@ def _overlap_problems(trainer: "AMFTTrainer") -> list[str]:
     for name, dataset in {**datasets, **evaluation}.items():
         if dataset is None or not hasattr(dataset, "select") or "prompt" not in dataset.column_names:
             continue
-        overlap = sum(str(prompt) in shown for prompt in dataset["prompt"])
+        overlap = sum(json.dumps(prompt, sort_keys=True) in shown for prompt in dataset["prompt"])
         if overlap:
             problems.append(
                 f"{overlap} of {len(dataset)} prompts of {name} also have a demonstration: remove them there"
             )
     return problems
+
+
+def _cause(error: Exception) -> str:
+    """One line on what failed in a reward function."""
+    cause = error.__cause__ or error
+    return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _rewards(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> tuple[list[float], str | None]:
@@ -198,7 +212,7 @@ def _rewards(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> tuple[list[f
     try:
         rewards = score_demonstrations(trainer, rows)
     except Exception as error:  # A demonstration set may lack the columns that a reward needs.
-        return [], f"{type(error).__name__}: {error}".splitlines()[0]
+        return [], _cause(error)
     finally:
         torch.set_rng_state(generator_state)
     return [reward for reward in rewards if not math.isnan(reward)], None

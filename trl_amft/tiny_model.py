@@ -27,8 +27,8 @@ def build_character_tokenizer() -> PreTrainedTokenizerFast:
 
     It is a byte-level BPE without merges because `AutoTokenizer` reads whatever lies beside a Qwen2 as Qwen2's own
     byte-level BPE: in this form the reloaded tokenizer is the same one, in any other it would lose the spaces. All 256
-    bytes are in the vocabulary, so no text is ever dropped. There is no beginning-of-sequence token. The unknown token,
-    which cannot occur, is named only because Qwen2's class would otherwise add one beyond the embedding matrix.
+    bytes are in the vocabulary, so no text is ever dropped. There is no beginning-of-sequence token. The unknown
+    token cannot occur; it is named because Qwen2's class would otherwise add one beyond the embedding matrix.
 
     Returns:
         `PreTrainedTokenizerFast`: 258 entries; saves, and reloads through `AutoTokenizer`.
@@ -36,7 +36,7 @@ def build_character_tokenizer() -> PreTrainedTokenizerFast:
     alphabet = sorted(ByteLevel.alphabet())
     vocabulary = {token: index for index, token in enumerate([PAD_TOKEN, EOS_TOKEN, *alphabet])}
     backend = Tokenizer(BPE(vocabulary, merges=[]))
-    backend.pre_tokenizer = ByteLevel(add_prefix_space=False, use_regex=False)
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
     backend.decoder = ByteLevelDecoder()
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
@@ -99,6 +99,4 @@ def build_tiny_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2ForCausalLM(config)
-    model.generation_config.eos_token_id = tokenizer.eos_token_id
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model.train(), tokenizer

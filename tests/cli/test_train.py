@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -42,6 +43,14 @@ def command_line(output_dir: Path, **overrides) -> list[str]:
         if value is not None:
             argv += [f"--{name}", json.dumps(value) if isinstance(value, dict) else str(value)]
     return argv
+
+
+def recipe_with_model(folder: Path, model: Path) -> Path:
+    recipe = yaml.safe_load(QUICKSTART.read_text()) | {"model_name_or_path": str(model)}
+    del recipe["tiny_model"]
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe))
+    return path
 
 
 def read_json(path: Path):
@@ -89,6 +98,16 @@ class TestWholeRun:
         recipe = parse_recipe(["--recipe", str(run / "resolved_recipe.yaml")])
         assert recipe.training.max_steps == STEPS and recipe.run.task_kwargs == SMALL["task_kwargs"]
         assert (run / "resolved_recipe.yaml").read_text().startswith("# trl_amft ")
+
+
+def test_model_by_its_path(run, tmp_path):
+    """Training goes on from a saved model, here the one that the first run left."""
+    short = {"max_steps": 2, "sft_warmup_steps": 1, "save_strategy": "no", "eval_strategy": "no", "tiny_model": None}
+    argv = command_line(tmp_path / "next", dtype="bfloat16", **short)
+    argv[1] = str(recipe_with_model(tmp_path, run))
+    train.main(argv)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "next")
+    assert model.config.hidden_size == 32 and model.dtype == torch.bfloat16
 
 
 class TestResume:
@@ -176,9 +195,6 @@ class TestRefusals:
         assert len(errors) == 1 and expected in errors[0]
 
     def test_model_that_does_not_exist(self, tmp_path):
-        recipe = yaml.safe_load(QUICKSTART.read_text())
-        del recipe["tiny_model"]
-        path = tmp_path / "recipe.yaml"
-        path.write_text(yaml.safe_dump(recipe | {"model_name_or_path": str(tmp_path / "nothing")}))
+        path = recipe_with_model(tmp_path, tmp_path / "nothing")
         with pytest.raises(UsageError, match="model_name_or_path=.*nothing.* cannot be loaded"):
             train._prepare(["--recipe", str(path)])

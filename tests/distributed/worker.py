@@ -15,7 +15,6 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import toy  # noqa: E402
-
 from trl_amft import AMFTTrainer  # noqa: E402
 
 

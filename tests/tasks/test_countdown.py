@@ -97,8 +97,9 @@ class TestSplit:
                 assert problem_of(row["prompt"]) == (row["numbers"], row["target"])
 
     def test_order_of_the_numbers_is_random(self, clean):
-        ascending = sum(numbers == sorted(numbers) for numbers in clean.held_out_dataset["numbers"])
-        assert 0.1 < ascending / 500 < 0.35
+        for dataset in (clean.held_out_dataset, load_countdown(orders_per_problem=1).train_dataset):
+            ascending = sum(numbers == sorted(numbers) for numbers in dataset["numbers"])
+            assert 0.1 < ascending / len(dataset) < 0.35
 
     def test_each_training_problem_appears_in_the_orders_asked_for(self):
         for orders in (1, 2, 6):
@@ -134,6 +135,7 @@ class TestRewards:
             ("4+3=7,5*7=35", 1.0, 1.0),
             ("3+4=7,7*5=36", 0.0, 0.0),  # false second step, other target
             ("3+4=8,8*5=35", 0.0, 1.0),  # false steps, the target stated
+            ("3*4=12,12+5=35", 0.0, 1.0),  # only the last step is false
             ("3+4=8,7*5=35", 0.0, 0.0),  # second step ignores the first
             ("3*5=15,15+4=19", 0.0, 0.0),  # true, elsewhere
             ("3+4=7,7*7=35", 0.0, 0.0),  # a number used twice
@@ -199,6 +201,7 @@ class TestRewards:
             "3+4=7,7*5=35" * 100_000,
             "٣+٤=٧,٧*٥=٣٥",
             "３+４=７,７*５=３５",
+            "3+4=7,7*5=3٥",
             "3²+4=7,7*5=35",
             "__import__('os').system('true')",
             "-0+4=4,4*5=20",

@@ -1,0 +1,1 @@
+"""The commands behind `scripts/`: arguments, data, and the order in which a run does things."""

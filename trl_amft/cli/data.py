@@ -1,0 +1,145 @@
+"""What a run trains on: a task of this package, or datasets from files, folders or the Hub."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from datasets import Dataset, IterableDataset, load_dataset
+
+from ..amft_config import AMFTConfig
+from ..demonstrations import check_columns
+from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
+from ..tasks import load_task
+from .arguments import RecipeArguments
+from .rewards import load_reward
+from .usage import UsageError, suggest
+
+
+# Builders of `datasets` by the ending of a file.
+FILE_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass
+class RunData:
+    """
+    Data and rewards of a run.
+
+    Args:
+        train_dataset (`Dataset` or `IterableDataset`):
+            Problems to train on.
+        held_out_dataset (`Dataset`, *optional*):
+            Problems that are never trained on.
+        eval_dataset (`Dataset`, *optional*):
+            The part of them that is evaluated every `eval_steps`.
+        validation_dataset (`Dataset`, *optional*):
+            Training problems set aside for the validation gradient.
+        demonstration_dataset (`Dataset` or `IterableDataset`, *optional*):
+            Demonstrations of their own, besides those in a column of `train_dataset`.
+        reward_funcs (`list[Callable]`):
+            Rewards of the training.
+        accuracy_funcs (`list[Callable]`):
+            Those among them that make up the held-out accuracy.
+    """
+
+    train_dataset: Dataset | IterableDataset
+    held_out_dataset: Dataset | None
+    eval_dataset: Dataset | None
+    validation_dataset: Dataset | None
+    demonstration_dataset: Dataset | IterableDataset | None
+    reward_funcs: list[Callable]
+    accuracy_funcs: list[Callable]
+
+
+def load_data(run: RecipeArguments, training: AMFTConfig) -> RunData:
+    """
+    Load everything that a run trains on, and check that it fits the trainer's arguments.
+
+    Args:
+        run (`RecipeArguments`):
+            Names the task or the datasets.
+        training ([`AMFTConfig`]):
+            Says what the trainer needs.
+
+    Returns:
+        [`RunData`]
+    """
+    evaluates = training.eval_strategy != "no"
+    rewards = [load_reward(path) for path in run.reward_funcs or []]
+    demonstrations = None
+    if run.task is not None:
+        try:
+            task = load_task(run.task, **(run.task_kwargs or {}))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"task_kwargs of task {run.task!r}: {error}") from None
+        train, held_out, demonstrations = task.train_dataset, task.held_out_dataset, task.demonstration_dataset
+        rewards, accuracy_funcs = [*task.reward_funcs, *rewards], task.reward_funcs
+    else:
+        streaming = run.dataset_streaming
+        splits = _load("dataset_name", run.dataset_name, run.dataset_config, streaming)
+        train = _split(splits, "dataset_train_split", run.dataset_train_split, run.dataset_name)
+        held_out = splits.get(run.dataset_test_split)
+        if held_out is None and evaluates:
+            _split(splits, "dataset_test_split", run.dataset_test_split, run.dataset_name)
+        if isinstance(held_out, IterableDataset):
+            held_out = Dataset.from_list(list(held_out))
+        accuracy_funcs = rewards[:1]
+    if run.demonstration_dataset_name is not None:
+        name = run.demonstration_dataset_name
+        splits = _load("demonstration_dataset_name", name, run.demonstration_dataset_config, run.dataset_streaming)
+        demonstrations = _split(splits, "demonstration_dataset_split", run.demonstration_dataset_split, name)
+        _check_demonstrations(demonstrations)
+    # A streamed dataset may not know its columns before the first row is read.
+    if train.column_names is not None and "prompt" not in train.column_names:
+        raise UsageError(f"dataset_name has no column 'prompt', only: {', '.join(train.column_names)}; rename one")
+
+    validation = None
+    if training.mixing_policy == "amft" and training.meta_gradient == "validation" and isinstance(train, Dataset):
+        if run.validation_samples >= len(train):
+            raise UsageError(
+                f"validation_samples={run.validation_samples} leaves none of {len(train)} training problems; lower it"
+            )
+        parts = train.train_test_split(test_size=run.validation_samples, seed=training.seed)
+        train, validation = parts["train"], parts["test"]
+    try:
+        check_arguments(training, train, demonstrations, validation)
+        if needs_demonstrations(training) and demonstrations is None:
+            demonstration_column(training, train)
+    except (ValueError, TypeError) as error:
+        raise UsageError(error) from None
+
+    evaluated = held_out if evaluates else None
+    if evaluated is not None and run.max_eval_samples is not None and run.max_eval_samples < len(evaluated):
+        evaluated = evaluated.shuffle(seed=training.seed).select(range(run.max_eval_samples))
+    return RunData(train, held_out, evaluated, validation, demonstrations, rewards, accuracy_funcs)
+
+
+def _load(field: str, name: str, config: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:
+    path = Path(name)
+    try:
+        if path.suffix in FILE_BUILDERS:
+            if not path.is_file():
+                raise UsageError(f"{field}={name!r} is not a file; give an existing one, or a name on the Hub")
+            return load_dataset(FILE_BUILDERS[path.suffix], data_files=str(path), streaming=streaming)
+        return load_dataset(name, name=config, streaming=streaming)
+    except UsageError:
+        raise
+    # Network, Hub, builder and schema errors have no common base class.
+    except Exception as error:
+        raise UsageError(
+            f"{field}={name!r} cannot be loaded ({type(error).__name__}: {error}); give a JSON lines or Parquet file, "
+            "a folder of them, or a name on the Hub"
+        ) from None
+
+
+def _split(splits: dict, field: str, split: str, name: str) -> Dataset | IterableDataset:
+    if split not in splits:
+        raise UsageError(f"{field}={split!r} is not a split of {name!r}; {suggest(split, splits)}")
+    return splits[split]
+
+
+def _check_demonstrations(dataset: Dataset | IterableDataset) -> None:
+    if dataset.column_names is not None:
+        try:
+            check_columns(dataset.column_names, None)
+        except ValueError as error:
+            raise UsageError(f"demonstration_dataset_name: {error}") from None

@@ -1,0 +1,82 @@
+"""Held-out accuracy at the three points of a run that are compared: before, after the warm-up, after."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+import torch
+from datasets import Dataset
+from transformers import Trainer, TrainerCallback
+from trl.models import unwrap_model_for_generation
+
+from ..amft_trainer import AMFTTrainer
+from ..evaluation.held_out import evaluate_held_out
+
+
+class HeldOutEvaluation(TrainerCallback):
+    """
+    Evaluates on all held-out problems and writes the result into the trainer's log, where a checkpoint keeps it.
+
+    `held_out/seconds` is the time since training began or was resumed, without these evaluations.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            The trainer whose model is evaluated.
+        dataset (`Dataset`):
+            Held-out problems.
+        reward_funcs (`list[Callable]`):
+            Rewards that make up the accuracy.
+        num_samples (`int`):
+            Completions per problem.
+    """
+
+    def __init__(self, trainer: AMFTTrainer, dataset: Dataset, reward_funcs: list[Callable], num_samples: int):
+        self.trainer = trainer
+        self.dataset = dataset
+        self.reward_funcs = reward_funcs
+        self.num_samples = num_samples
+        self._training_since = 0.0
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self._training_since = time.monotonic()
+        # A resumed run has this row in its log already.
+        if state.global_step == 0:
+            self._evaluate()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == args.sft_warmup_steps and state.global_step < state.max_steps:
+            self._evaluate()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        trainer, args = self.trainer, self.trainer.args
+        started = time.monotonic()
+        with (
+            unwrap_model_for_generation(
+                trainer.model_wrapped,
+                trainer.accelerator,
+                gather_deepspeed3_params=args.ds3_gather_for_generation,
+                gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+            ) as model,
+            torch.no_grad(),
+        ):
+            result = evaluate_held_out(
+                model,
+                trainer.processing_class,
+                self.dataset,
+                self.reward_funcs,
+                num_samples=self.num_samples,
+                max_completion_length=args.max_completion_length,
+                batch_size=args.per_device_eval_batch_size,
+            )
+        row = {f"held_out/{name}": value for name, value in dataclasses.asdict(result).items()}
+        row["held_out/seconds"] = started - self._training_since
+        # GRPOTrainer.log would empty the averages of the logging interval that is under way, and every log withdraws
+        # the one that is already due at this step.
+        due = trainer.control.should_log
+        Trainer.log(trainer, row)
+        trainer.control.should_log = due
+        # What evaluating took is not training time.
+        self._training_since += time.monotonic() - started

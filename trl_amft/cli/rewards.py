@@ -1,0 +1,46 @@
+"""Reward functions by name: those of `trl.rewards`, and any function that can be imported."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+
+import trl.rewards
+
+from .usage import UsageError, suggest
+
+
+def load_reward(path: str) -> Callable:
+    """
+    Find a reward function.
+
+    Args:
+        path (`str`):
+            `"package.module:function"`, looked up in the working directory first, or the name of a reward of
+            `trl.rewards` that takes no arguments of its own.
+
+    Returns:
+        `Callable`: the function, with TRL's signature.
+    """
+    module_name, colon, name = path.partition(":")
+    if not colon:
+        known = [name for name in dir(trl.rewards) if name.endswith("_reward") and not name.startswith("get_")]
+        if path not in known:
+            raise UsageError(
+                f"reward_funcs has {path!r}, which is neither 'package.module:function' nor a reward of TRL; "
+                f"{suggest(path, known)}"
+            )
+        return getattr(trl.rewards, path)
+
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise UsageError(f"reward_funcs has {path!r}, but {module_name!r} cannot be imported: {error}") from None
+    function = getattr(module, name, None)
+    if not callable(function):
+        public = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise UsageError(f"reward_funcs has {path!r}, but {module_name!r} has no {name!r}; {suggest(name, public)}")
+    return function

@@ -1,0 +1,170 @@
+"""One training run from a recipe: check, load, train with evaluations at three points, write down."""
+
+import functools
+import sys
+
+import torch
+from rich.console import Console
+from transformers import AutoConfig, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+from trl import get_peft_config, get_quantization_config
+
+from ..amft_trainer import AMFTTrainer
+from ..reporting.run_table import run_table
+from ..tiny_model import build_tiny_model
+from .arguments import Recipe, parse_recipe
+from .data import RunData, load_data
+from .held_out_evaluation import HeldOutEvaluation
+from .run_files import held_out_rows, write_run_files
+from .usage import UsageError, run_command
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    The command `scripts/train.py`.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments without the program's name. Those of the process if not given.
+
+    Returns:
+        `int`: exit code 0. Bad input ends the process with 2 before a model is loaded.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    recipe, data, checkpoint = run_command(functools.partial(_prepare, argv))
+    trainer = run_command(functools.partial(build_trainer, recipe, data))
+    trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model(recipe.training.output_dir)
+    report(trainer, recipe)
+    if recipe.training.push_to_hub:
+        trainer.push_to_hub(dataset_name=recipe.run.dataset_name)
+    trainer.end()
+    return 0
+
+
+def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
+    recipe = parse_recipe(argv)
+    set_seed(recipe.training.seed)
+    data = load_data(recipe.run, recipe.training)
+    _check_model(recipe)
+    return recipe, data, _checkpoint(recipe)
+
+
+def _check_model(recipe: Recipe) -> None:
+    name = recipe.model.model_name_or_path
+    if name is None:
+        return
+    try:
+        AutoConfig.from_pretrained(
+            name, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
+
+
+def _checkpoint(recipe: Recipe) -> str | None:
+    wanted, folder = recipe.training.resume_from_checkpoint, recipe.training.output_dir
+    if wanted != "auto":
+        return wanted
+    try:
+        return get_last_checkpoint(folder)
+    except FileNotFoundError:
+        return None
+
+
+def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
+    """
+    The trainer that a recipe describes, with its evaluations.
+
+    Args:
+        recipe ([`~trl_amft.cli.arguments.Recipe`]):
+            Checked arguments.
+        data ([`~trl_amft.cli.data.RunData`]):
+            Data and rewards.
+
+    Returns:
+        [`AMFTTrainer`]
+    """
+    run, training, model_config = recipe.run, recipe.training, recipe.model
+    try:
+        peft_config, quantization_config = get_peft_config(model_config), get_quantization_config(model_config)
+    except (ValueError, ImportError) as error:
+        raise UsageError(error) from None
+    if run.tiny_model is not None:
+        try:
+            model, tokenizer = build_tiny_model(**run.tiny_model)
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"tiny_model: {error}") from None
+    else:
+        # The trainer loads the model itself, because it knows how under DeepSpeed and FSDP.
+        model, tokenizer = model_config.model_name_or_path, None
+        training.model_init_kwargs = {
+            "revision": model_config.model_revision,
+            "attn_implementation": model_config.attn_implementation,
+            "dtype": model_config.dtype,
+            **(training.model_init_kwargs or {}),
+        }
+    try:
+        trainer = AMFTTrainer(
+            model=model,
+            reward_funcs=data.reward_funcs,
+            args=training,
+            train_dataset=data.train_dataset,
+            eval_dataset=data.eval_dataset,
+            processing_class=tokenizer,
+            quantization_config=quantization_config,
+            peft_config=peft_config,
+            demonstration_dataset=data.demonstration_dataset,
+            validation_dataset=data.validation_dataset,
+        )
+    except ValueError as error:
+        raise UsageError(error) from None
+    if run.ignore_bias_buffers:
+        trainer.model._ddp_params_and_buffers_to_ignore = [
+            name for name, buffer in trainer.model.named_buffers() if buffer.dtype == torch.bool
+        ]
+    if data.held_out_dataset is not None and run.held_out_samples > 0:
+        trainer.add_callback(
+            HeldOutEvaluation(trainer, data.held_out_dataset, data.accuracy_funcs, run.held_out_samples)
+        )
+    return trainer
+
+
+def report(trainer: AMFTTrainer, recipe: Recipe) -> None:
+    """
+    Write the files of a finished run and print its table.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            After training.
+        recipe ([`~trl_amft.cli.arguments.Recipe`]):
+            What was run.
+    """
+    if not trainer.is_world_process_zero():
+        return
+    log_history = trainer.state.log_history
+    rows = held_out_rows(log_history, functools.partial(rollouts_before, trainer))
+    picture = write_run_files(recipe, log_history, rows)
+    console = Console()
+    if rows:
+        console.print(run_table(rows, f"{recipe.run.task or recipe.run.dataset_name}, {recipe.run.method}"))
+    console.print(f"picture: {picture}", soft_wrap=True)
+
+
+def rollouts_before(trainer: AMFTTrainer, step: int) -> int:
+    """
+    Completions sampled for training before optimizer step `step`.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            Knows which steps had no rollouts.
+        step (`int`):
+            Number of optimizer steps.
+
+    Returns:
+        `int`: over all processes.
+    """
+    args, controller = trainer.args, trainer.mixing_callback
+    with_rollouts = sum(controller.known_weight(at, args.sft_warmup_steps) != 1.0 for at in range(step))
+    per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return with_rollouts * per_step // args.num_iterations

@@ -1,0 +1,185 @@
+"""Held-out accuracy of a model that is being trained, with its standard error, and without leaving a trace in the run.
+
+Several answers are sampled per problem. The standard error is taken over problems, because samples of one problem are
+not independent draws from the task.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from datasets import Dataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class HeldOutResult:
+    """
+    Result of [`evaluate_held_out`].
+
+    Args:
+        accuracy (`float`):
+            Mean over problems of the mean reward of a problem's samples. A share of correct answers if rewards are
+            0 or 1.
+        standard_error (`float`):
+            Standard error of `accuracy` over problems; NaN with a single problem.
+        num_problems (`int`):
+            Number of problems.
+        num_samples (`int`):
+            Number of samples per problem.
+        mean_completion_tokens (`float`):
+            Mean length of a completion in tokens, end-of-sequence token included.
+        truncated_share (`float`):
+            Share of completions, between 0 and 1, that reached the token limit without an end-of-sequence token.
+    """
+
+    accuracy: float
+    standard_error: float
+    num_problems: int
+    num_samples: int
+    mean_completion_tokens: float
+    truncated_share: float
+
+
+@contextmanager
+def _undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Seeded evaluation mode; afterwards the random state and every module's training flag are what they were."""
+    training = {module: module.training for module in model.modules()}
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+
+
+def evaluate_held_out(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    reward_funcs: list[Callable],
+    *,
+    num_samples: int = 4,
+    max_completion_length: int,
+    temperature: float = 1.0,
+    batch_size: int = 256,
+    seed: int = 0,
+    reward_weights: list[float] | None = None,
+) -> HeldOutResult:
+    """
+    Sample answers to held-out prompts and score them with the training's reward functions.
+
+    Args:
+        model (`PreTrainedModel`):
+            Model to evaluate. Its training flags, its gradients and the global random state are left as they were.
+        tokenizer (`PreTrainedTokenizerBase`):
+            Tokenizer with a pad and an end-of-sequence token.
+        dataset (`Dataset`):
+            Column `"prompt"` (a string, or a list of messages), plus the columns that the reward functions read.
+        reward_funcs (`list[Callable]`):
+            Reward functions with TRL's signature. `None` in their result means "not applicable" and counts as 0.
+        num_samples (`int`, *optional*, defaults to `4`):
+            Samples per problem.
+        max_completion_length (`int`):
+            Longest completion in tokens.
+        temperature (`float`, *optional*, defaults to `1.0`):
+            Sampling temperature, greater than 0.
+        batch_size (`int`, *optional*, defaults to `256`):
+            Completions generated at once.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the sampling. Same model, data and arguments: same result.
+        reward_weights (`list[float]`, *optional*):
+            One weight per reward function. Plain sum if not given.
+
+    Returns:
+        `HeldOutResult`
+    """
+    if len(dataset) == 0:
+        raise ValueError("dataset is empty: held-out accuracy needs at least one problem")
+    weights = [1.0] * len(reward_funcs) if reward_weights is None else reward_weights
+    if len(weights) != len(reward_funcs):
+        raise ValueError(
+            f"reward_weights={weights} does not match the {len(reward_funcs)} reward functions; give one weight each"
+        )
+
+    rows = [row for row in dataset for _ in range(num_samples)]
+    rewards, lengths, truncated = [], [], 0
+    with _undisturbed(model, seed):
+        for start in range(0, len(rows), batch_size):
+            batch = rows[start : start + batch_size]
+            completion_ids = _generate(model, tokenizer, batch, max_completion_length, temperature)
+            ended = [tokenizer.eos_token_id in ids for ids in completion_ids]
+            lengths += [len(ids) for ids in completion_ids]
+            truncated += ended.count(False)
+            rewards += _score(tokenizer, batch, completion_ids, reward_funcs, weights)
+
+    per_problem = torch.tensor(rewards, dtype=torch.float64).view(len(dataset), num_samples).mean(dim=1)
+    return HeldOutResult(
+        accuracy=per_problem.mean().item(),
+        standard_error=per_problem.std().item() / math.sqrt(len(dataset)) if len(dataset) > 1 else math.nan,
+        num_problems=len(dataset),
+        num_samples=num_samples,
+        mean_completion_tokens=sum(lengths) / len(lengths),
+        truncated_share=truncated / len(rows),
+    )
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    max_completion_length: int,
+    temperature: float,
+) -> list[list[int]]:
+    """One sampled completion per row, as token ids up to and including the end-of-sequence token."""
+    prompts = [row["prompt"] for row in rows]
+    conversational = not isinstance(prompts[0], str)
+    if conversational:
+        prompts = tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
+    inputs = tokenizer(
+        prompts,
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        # A chat template writes the special tokens itself.
+        add_special_tokens=not conversational,
+    ).to(model.device)
+    sequences = model.generate(
+        **inputs,
+        max_new_tokens=max_completion_length,
+        do_sample=True,
+        temperature=temperature,
+        top_k=0,
+        top_p=1.0,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )
+    completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    return [
+        ids[: ids.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in ids else ids for ids in completions
+    ]
+
+
+def _score(
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict],
+    completion_ids: list[list[int]],
+    reward_funcs: list[Callable],
+    weights: list[float],
+) -> list[float]:
+    """Weighted sum of the rewards, one per row."""
+    prompts = [row["prompt"] for row in rows]
+    texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+    completions = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
+    totals = [0.0] * len(rows)
+    for reward_func, weight in zip(reward_funcs, weights, strict=True):
+        scores = reward_func(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
+        totals = [total + weight * (score or 0.0) for total, score in zip(totals, scores, strict=True)]
+    return totals

@@ -1,0 +1,37 @@
+"""Benchmarks by name. A recipe names its task and the task's arguments; everything else follows from here."""
+
+import inspect
+
+from .countdown import load_countdown
+from .task import Task
+
+
+TASKS = {"countdown": load_countdown}
+
+
+def load_task(name: str, **kwargs) -> Task:
+    """
+    Load a benchmark by its name.
+
+    Args:
+        name (`str`):
+            A key of `TASKS`.
+        **kwargs:
+            Arguments of that benchmark's loader, for example those of [`load_countdown`].
+
+    Returns:
+        `Task`: the data sets and reward functions of the benchmark.
+    """
+    if name not in TASKS:
+        raise ValueError(f"task={name!r} is not known; choose one of: {', '.join(sorted(TASKS))}")
+    loader = TASKS[name]
+    known = inspect.signature(loader).parameters
+    for key, value in kwargs.items():
+        if key not in known:
+            raise ValueError(
+                f"task argument {key}={value!r} is not known to the task {name!r}; choose from: {', '.join(known)}"
+            )
+    return loader(**kwargs)
+
+
+__all__ = ["TASKS", "Task", "load_countdown", "load_task"]
