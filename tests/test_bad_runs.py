@@ -196,7 +196,7 @@ def test_rows_without_a_reward_are_left_out(tmp_path):
 )
 def test_completions_without_tokens(tmp_path, settings, updates):
     settings = {"max_completion_length": 1, "max_demonstration_length": 4, "mu_entropy_lr": 0.01, **settings}
-    run = trainer(tmp_path, max_steps=5, meta_window=1, **settings)
+    run = trainer(tmp_path, max_steps=5, meta_window=1, learning_rate=1e-4, **settings)
     run.train()
     assert run.state.global_step == 5
     policy = run.mixing_callback.policy

@@ -21,7 +21,7 @@ class CapturingTrainer(AMFTTrainer):
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
         if self.step_algebra is not None and inputs[0]["prompt"].endswith("z:"):
-            self.validations.append(({k: v for k, v in output.items()}, toy.parameters(self)))
+            self.validations.append((dict(output.items()), toy.parameters(self)))
         return output
 
 

@@ -66,8 +66,16 @@ ATTRIBUTES = (
     "num_iterations",
     "reward_funcs",
     "reward_weights",
+    "reward_func_names",
+    "chat_template",
     "chat_template_kwargs",
+    "tools",
+    "environments",
+    "rollout_func",
     "eos_token_ids",
+    "is_deepspeed_enabled",
+    "is_fsdp_enabled",
+    "model_wrapped",
 )
 
 

@@ -48,7 +48,8 @@ class RolloutSignals:
         self._entropies.append(entropy)
         self._tokens.append(mask.sum())
         # A truncated completion may be masked as a whole; its advantage then moves nothing.
-        self._signals.append(((inputs["advantages"] != 0.0) & (mask.sum(dim=1) > 0)).any())
+        advantages = inputs["advantages"].view(mask.size(0), -1)
+        self._signals.append(((advantages != 0.0) & (mask > 0)).any())
 
     def reduce(self) -> tuple[float | None, bool]:
         """

@@ -1,4 +1,5 @@
 import math
+import warnings
 
 import pytest
 import torch
@@ -63,7 +64,11 @@ def test_samples_of_a_problem_are_averaged_before_the_standard_error(model_and_t
 
 
 def test_single_problem_has_no_standard_error(model_and_tokenizer, dataset):
-    assert math.isnan(evaluate(model_and_tokenizer, dataset.select([1]), [worth_reward]).standard_error)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = evaluate(model_and_tokenizer, dataset.select([1]), [worth_reward])
+    assert result.accuracy == 0.5
+    assert math.isnan(result.standard_error)
 
 
 def test_rewards_are_weighted_and_missing_ones_count_as_zero(model_and_tokenizer, dataset):
@@ -171,7 +176,13 @@ def test_conversational_prompts_yield_conversational_completions(model_and_token
     evaluate(model_and_tokenizer, Dataset.from_dict({"prompt": prompts}), [recorder], num_samples=2)
     assert recorder.prompts == [prompt for prompt in prompts for _ in range(2)]
     assert all(len(c) == 1 and c[0]["role"] == "assistant" for c in recorder.completions)
-    assert any(c[0]["content"] for c in recorder.completions)
+
+    # Same samples as from the text that the chat template renders.
+    rendered = model_and_tokenizer[1].apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
+    plain = Recorder()
+    evaluate(model_and_tokenizer, Dataset.from_dict({"prompt": rendered}), [plain], num_samples=2)
+    assert [c[0]["content"] for c in recorder.completions] == plain.completions
+    assert any(plain.completions)
 
 
 def test_temperature_is_the_sampling_temperature(model_and_tokenizer, dataset):

@@ -326,6 +326,7 @@ def load_countdown(
                 own_prompt, completion = demonstration
                 demonstration_rows.append(
                     {
+                        **row,
                         "prompt": own_prompt or row["prompt"],
                         "completion": completion,
                         "demonstration_source": defect or "correct",
