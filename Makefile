@@ -25,7 +25,7 @@ test: export HF_HUB_DISABLE_TELEMETRY := 1
 test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest --cov=trl_amft --cov-report=term
+	$(BIN)/python -m pytest -n auto --cov=trl_amft --cov-report=term
 
 setup: $(READY)
 

@@ -1,4 +1,4 @@
-"""Before anything of the Hugging Face stack is imported: no Hub, no telemetry."""
+"""Before anything of the Hugging Face stack is imported: no Hub, no telemetry, one thread for tiny models."""
 
 import os
 
@@ -6,3 +6,5 @@ import os
 os.environ["CI"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+# Threads that wait for each other cost more than tiny matrices take, above all with several test processes.
+os.environ["OMP_NUM_THREADS"] = "1"

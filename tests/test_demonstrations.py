@@ -209,10 +209,14 @@ def test_order_depends_on_the_position_only():
 
 def test_keep_counts_what_it_drops():
     demonstrations = numbered(6)
-    demonstrations.take(2)
-    demonstrations.keep([1, 4], "low_reward")
-    assert demonstrations.counts == {"used": 6, "low_reward": 4} and len(demonstrations) == 2
-    assert sorted(names(demonstrations.take(2))) == [1, 4]
+    demonstrations.take(1)
+    demonstrations.keep([1, 4, 5], "low_reward")
+    assert demonstrations.counts == {"used": 6, "low_reward": 3} and len(demonstrations) == 3
+    fresh = numbered(6)
+    fresh.keep([1, 4, 5], "low_reward")
+    order = names(fresh.take(6))
+    assert sorted(order[:3]) == sorted(order[3:]) == [1, 4, 5]
+    assert names(demonstrations.take(5)) == order[1:]
 
 
 PAIRED = {"prompt": ["a", "b", "c", "d"], "demonstration": [None, "x", "", "y" * 99]}
@@ -256,6 +260,8 @@ def test_stream_repeats_and_resumes():
     resumed = streamed(completions)
     resumed.consumed = 4
     assert names(resumed.take(4)) == order[4:] and resumed.counts == whole.counts
+    whole.consumed = 3
+    assert (whole.counts, whole.epoch) == ({"used": 3, "absent": 1, "too_long": 1}, 0.0)
     assert names(streamed(completions).sample(3)) == [0, 2]
 
 

@@ -135,18 +135,29 @@ def test_cut_demonstrations_have_no_end(tmp_path, capsys):
     assert "  example, with loss:    '3 be'\n" in printed
 
 
+def test_long_texts_are_shortened_where_it_does_not_matter(tmp_path, capsys):
+    """Of a prompt the end is shown, which is the generation prompt; of a completion both ends."""
+    run = trainer(tmp_path, pairs("0" + "a" * 400 + ":", "3" + "b" * 400), max_demonstration_length=500)
+    printed = check(run, capsys)[1]
+    assert f"  example, without loss: '…{'a' * 299}:'\n" in printed
+    assert f"  example, with loss:    '3{'b' * 149} … {'b' * 145}<eos>'\n" in printed
+
+
 def test_no_positive_reward(tmp_path, capsys):
     problems, printed = check(trainer(tmp_path, toy.demonstration_set(right=False)), capsys)
     assert len(problems) == 1 and "no demonstration of the sample has a positive reward" in problems[0]
     assert "rewards of 64 demonstrations: mean 0\n" in printed
 
 
-@pytest.mark.parametrize("conversational", [False, True])
-def test_prompts_shared_with_evaluation(tmp_path, capsys, conversational):
+@pytest.mark.parametrize("keys", [(), ("role", "content"), ("content", "role")])
+def test_prompts_shared_with_evaluation(tmp_path, capsys, keys):
     demonstrations, held_out = toy.demonstration_set(), Dataset.from_dict({"prompt": ["0a:", "9z:", "1a:"]})
-    if conversational:
-        # The same messages, their keys in another order.
-        held_out = held_out.map(lambda row: {"prompt": [{"content": row["prompt"], "role": "user"}]})
+    if keys:
+        # The same messages, their keys in one or the other order.
+        message = {"role": "user"}
+        prompts = [[{key: message.get(key, text) for key in keys}] for text in held_out["prompt"]]
+        held_out = Dataset.from_dict({"prompt": prompts})
+        assert list(held_out[0]["prompt"][0]) == list(keys)
         demonstrations = demonstrations.map(
             lambda row: {
                 "prompt": [{"role": "user", "content": row["prompt"]}],

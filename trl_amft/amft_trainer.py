@@ -116,6 +116,7 @@ class AMFTTrainer(GRPOTrainer):
             environment_factory=environment_factory,
         )
         input_checks.check_distributed(self.is_deepspeed_enabled, self.is_fsdp_enabled, args)
+        input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))
         self.validation_dataset = validation_dataset
@@ -177,7 +178,7 @@ class AMFTTrainer(GRPOTrainer):
 
     def _begin_step(self, model: nn.Module, supervised: bool) -> None:
         if self.step_algebra is None:
-            input_checks.check_optimizer(self.args, self.optimizer)
+            input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
             shards = ReplicatedGradients(model, self.optimizer, self.accelerator)
             sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=self.accelerator.device)
             self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner, self.args.max_grad_norm)

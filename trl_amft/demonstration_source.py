@@ -19,7 +19,6 @@ from .demonstrations import (
     STATUS,
     DemonstrationTokenizer,
     check_columns,
-    to_prompt_completion,
 )
 
 
@@ -45,14 +44,10 @@ class MapDemonstrations:
 
     def __init__(self, dataset: Dataset, tokenize: DemonstrationTokenizer, seed: int):
         check_columns(dataset.column_names, tokenize.column)
-        column = tokenize.column
-        rows = dataset.filter(lambda row: to_prompt_completion(row, column) is not None, desc="Finding demonstrations")
-        self.counts = Counter({"absent": len(dataset) - len(rows)} if len(rows) < len(dataset) else {})
-        if len(rows):
-            rows = rows.map(tokenize, features=_features(rows, column), desc="Tokenizing demonstrations")
-            self.counts.update(rows[STATUS])
-            rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
-        self.rows = rows
+        features = _features(dataset, tokenize.column)
+        rows = dataset.map(tokenize, features=features, desc="Tokenizing demonstrations")
+        self.counts = Counter(rows[STATUS])
+        self.rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
         self.seed = seed
         self.consumed = 0
         self._order: tuple[int, list[int]] = (-1, [])

@@ -4,7 +4,6 @@ import torch
 from datasets import Dataset, IterableDataset
 
 from .amft_config import AMFTConfig
-from .gradient_shards import ADAM_STATE
 
 
 GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
@@ -82,23 +81,32 @@ def demonstration_column(args: AMFTConfig, train_dataset) -> str:
     return args.demonstration_column
 
 
-def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer) -> None:
+def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, optimizer_class: type) -> None:
     """
     The exact sensitivity is that of AdamW; anything else must say so.
 
+    Args:
+        args ([`AMFTConfig`]):
+            Configuration.
+        optimizer (`torch.optim.Optimizer`, *optional*):
+            The optimizer, possibly wrapped; `None` before it is built.
+        optimizer_class (`type`):
+            What `args.optim` names, checked while there is no optimizer.
+
     Raises:
-        `ValueError`: if `meta_preconditioner="adamw"` does not describe the optimizer.
+        `ValueError`: if `meta_preconditioner="adamw"` does not describe it.
     """
+    if args.mixing_policy != "amft" or args.meta_preconditioner != "adamw":
+        return
     inner = getattr(optimizer, "optimizer", optimizer)
-    name = type(inner).__name__
-    adamw = isinstance(inner, torch.optim.Adam) and all(
-        (group.get("decoupled_weight_decay", False) or group["weight_decay"] == 0.0) and not group["amsgrad"]
-        for group in inner.param_groups
-    )
-    if args.mixing_policy == "amft" and args.meta_preconditioner == "adamw" and not adamw:
+    found = optimizer_class if inner is None else type(inner)
+    groups = [] if inner is None else inner.param_groups
+    decoupled = all(group.get("decoupled_weight_decay") or not group.get("weight_decay") for group in groups)
+    amsgrad = any(group.get("amsgrad") for group in groups)
+    if not issubclass(found, torch.optim.Adam) or not decoupled or amsgrad:
         raise ValueError(
-            f"meta_preconditioner='adamw' does not describe the optimizer {name} (it needs torch's AdamW with "
-            f"{', '.join(ADAM_STATE)}, without amsgrad): set optim='adamw_torch' or meta_preconditioner='sgd'"
+            f"meta_preconditioner='adamw' does not describe the optimizer {found.__name__} (torch's AdamW without amsgrad): "
+            "set optim='adamw_torch' or meta_preconditioner='sgd'"
         )
 
 
