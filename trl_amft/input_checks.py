@@ -105,7 +105,7 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
     amsgrad = any(group.get("amsgrad") for group in groups)
     if not issubclass(found, torch.optim.Adam) or not decoupled or amsgrad:
         raise ValueError(
-            f"meta_preconditioner='adamw' does not describe the optimizer {found.__name__}, only torch's AdamW without "
+            f"meta_preconditioner='adamw' does not describe {found.__name__}, only torch's AdamW without "
             "amsgrad: set optim='adamw_torch' or meta_preconditioner='sgd'"
         )
 
