@@ -9,7 +9,7 @@ from transformers import TrainerCallback
 
 import toy
 from test_bad_input import one_line, trainer
-from trl_amft.input_checks import check_distributed, check_optimizer, check_validation
+from trl_amft.input_checks import check_distributed, check_validation
 
 
 def refused_by_train(run):
@@ -46,14 +46,25 @@ OPTIMIZERS = {
 }
 
 
+REMEDY = "set optim='adamw_torch' or meta_preconditioner='sgd'"
+
+
 @pytest.mark.parametrize("name", ["Adafactor", *OPTIMIZERS])
 def test_optimizer_that_is_not_adamw(tmp_path, name):
     how = {"optimizer": OPTIMIZERS[name]} if name in OPTIMIZERS else {"optim": "adafactor"}
-    run = trainer(tmp_path, **how)
+    with pytest.raises(ValueError) as error:
+        trainer(tmp_path, **how)
+    one_line(error, "meta_preconditioner='adamw'", name, REMEDY)
+
+
+def test_optimizer_that_turns_out_otherwise(tmp_path):
+    """One that is built or replaced after the trainer is judged before its first update."""
+    run = trainer(tmp_path)
+    run.optimizer = OPTIMIZERS["AdamW"](run.model.parameters())
     before = toy.parameters(run)
     with pytest.raises(ValueError) as error:
         run.train()
-    one_line(error, "meta_preconditioner='adamw'", name, "set optim='adamw_torch' or meta_preconditioner='sgd'")
+    one_line(error, "meta_preconditioner='adamw'", "AdamW without amsgrad", REMEDY)
     assert run.state.global_step == 0
     assert all(torch.equal(value, before[key]) for key, value in toy.parameters(run).items())
 
@@ -63,9 +74,9 @@ def test_optimizers_that_fit(tmp_path):
     run = trainer(tmp_path, meta_preconditioner="sgd", meta_window=1, max_steps=3, optimizer=sgd)
     run.train()
     assert run.mixing_callback.policy.updates > 0
-    check_optimizer(toy.config(tmp_path, mixing_policy="fixed"), sgd(run.model.parameters()))
-    for fits in (torch.optim.AdamW(run.model.parameters()), torch.optim.Adam(run.model.parameters())):
-        check_optimizer(toy.config(tmp_path), fits)
+    trainer(tmp_path, mixing_policy="fixed", optimizer=sgd)
+    for fits in (torch.optim.AdamW, torch.optim.Adam):
+        trainer(tmp_path, optimizer=fits)
 
 
 def test_validation_without_a_way_to_score(tmp_path):

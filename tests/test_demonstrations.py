@@ -109,12 +109,14 @@ def test_generation_prompt_with_a_thinking_tag(think, content, prompt, completio
 
 
 def test_content_in_parts():
-    template = "{% for m in messages %}<{{ m.role }}>{% for c in m.content %}{{ c.text }}{% endfor %}<eos>{% endfor %}"
+    template = (
+        "{% for m in messages %}<{{ m.role }}>{% for c in m.content or [] %}{{ c.text }}{% endfor %}<eos>{% endfor %}"
+    )
     template += "{% if add_generation_prompt %}<assistant><think>{% endif %}"
     parts = [{"type": "text", "text": "c"}, {"type": "text", "text": "d"}]
     row = {
         "prompt": [{"role": "user", "content": parts}],
-        "completion": [{"role": "assistant", "content": parts}],
+        "completion": [{"role": "assistant", "content": None}, {"role": "assistant", "content": parts}],
     }
     rendered = text(tokenizer(template_kwargs={"chat_template": template})(row))
     assert rendered == ("<user>cd<eos><assistant><think>", "cd<eos>")
