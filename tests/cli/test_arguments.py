@@ -7,7 +7,8 @@ import pytest
 import torch
 import yaml
 
-from trl_amft.cli.arguments import METHODS, parse_recipe
+from trl_amft.cli.arguments import parse_recipe
+from trl_amft.cli.recipe_fields import METHODS
 from trl_amft.cli.recipe_file import read_recipe
 from trl_amft.cli.run_files import resolved_recipe
 from trl_amft.cli.usage import UsageError, run_command, suggest

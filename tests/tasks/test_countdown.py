@@ -5,17 +5,8 @@ from itertools import combinations_with_replacement, permutations, product
 import pytest
 
 from trl_amft.tasks import TASKS, Task, load_countdown, load_task
-from trl_amft.tasks.countdown import (
-    DEFECTS,
-    Problem,
-    Step,
-    calculate,
-    demonstrate,
-    outcome_reward,
-    parse_answer,
-    solve,
-    steps_reward,
-)
+from trl_amft.tasks.countdown import DEFECTS, Problem, demonstrate
+from trl_amft.tasks.countdown_answers import Step, calculate, outcome_reward, parse_answer, solve, steps_reward
 
 
 MULTISETS = list(combinations_with_replacement(range(1, 13), 3))

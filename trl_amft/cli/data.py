@@ -10,7 +10,7 @@ from ..amft_config import AMFTConfig
 from ..demonstrations import check_columns
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
-from .arguments import RecipeArguments
+from .recipe_fields import RecipeArguments
 from .rewards import load_reward
 from .usage import UsageError, suggest
 
