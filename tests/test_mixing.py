@@ -10,11 +10,13 @@ import toy
 from trl_amft import MixingWeightCallback
 from trl_amft.meta_window import MetaGradient
 from trl_amft.mixing import MixingSignals
-from trl_amft.mixing.amft import MetaGradientNormalizer, next_weight
+from trl_amft.mixing.amft import MetaGradientNormalizer, evidence, next_weight
 
 
-def signals(value=None, entropy=None, **kwargs):
-    gradient = None if value is None else MetaGradient(value=value, cosine=value / 10, t_value=math.nan)
+def signals(value=None, entropy=None, t_value=None, **kwargs):
+    sure = 0.0 if value is None else math.copysign(9.0, value)
+    t_value = sure if t_value is None else t_value
+    gradient = None if value is None else MetaGradient(value=value, cosine=value / 10, t_value=t_value)
     return MixingSignals(step=0, entropy=entropy, meta_gradient=gradient, **kwargs)
 
 
@@ -53,6 +55,28 @@ def test_momentum_by_hand():
     normalize = MetaGradientNormalizer("none", momentum=0.5, variance_decay=0.9)
     assert normalize(4.0) == pytest.approx(4.0)
     assert normalize(1.0) == pytest.approx((0.5 * 0.5 * 4.0 + 0.5 * 1.0) / 0.75)
+
+
+@pytest.mark.parametrize(
+    ("value", "t_value", "expected"),
+    [
+        (0.3, 1.0, 0.5),
+        (-0.3, -1.0, 0.5),
+        (0.3, 7.0, 1.0),
+        (0.3, -1.0, 0.0),  # the last windows together say the opposite
+        (-0.3, 5.0, 0.0),
+        (0.3, math.nan, 0.0),
+        (0.0, 0.0, 0.0),
+    ],
+)
+def test_evidence(value, t_value, expected):
+    assert evidence(value, t_value) == expected
+
+
+def test_the_step_is_weighed_by_its_evidence(tmp_path):
+    assert callback(tmp_path).update(signals(1.0, t_value=1.0)) == pytest.approx(0.55)
+    assert callback(tmp_path).update(signals(1.0, t_value=math.nan)) == 0.5
+    assert callback(tmp_path, meta_normalization="cosine").update(signals(1.0, t_value=0.0)) == pytest.approx(0.51)
 
 
 def test_scale_of_the_model_does_not_matter_but_for_the_raw_form(tmp_path):

@@ -57,8 +57,9 @@ class AMFTConfig(GRPOConfig):
         meta_batch_size (`int`, *optional*):
             Unique prompts of one validation gradient over all processes, ≥ 1. `None`: as many as in an RL step.
         meta_normalization (`str`, *optional*, defaults to `"rms"`):
-            How dU/dμ is made dimensionless: `"rms"` by its running root mean square, clipped to [−1, 1]; `"cosine"`
-            by the norms of its factors; `"none"` keeps the raw value (the paper's form).
+            How dU/dμ is made dimensionless: `"rms"` by its running root mean square, clipped to [−1, 1] and weighed
+            by its evidence, min(|t| / 2, 1); `"cosine"` by the norms of its factors; `"none"` keeps the raw value (the
+            paper's form).
         meta_momentum (`float`, *optional*, defaults to `0.0`):
             Decay of the running mean of dU/dμ, in [0, 1).
         meta_variance_decay (`float`, *optional*, defaults to `0.99`):

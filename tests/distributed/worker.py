@@ -66,6 +66,8 @@ def main() -> None:
         sft_warmup_steps=2,
         max_steps=6,
         meta_window=1,
+        meta_normalization="cosine",
+        mu_lr=5.0,
         max_completion_length=8,
         ddp_backend="gloo" if world > 1 else None,
         **overrides,

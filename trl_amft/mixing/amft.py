@@ -2,7 +2,7 @@
 The learned weight: μ ← clip(μ + η_μ · ĝ_μ + η_H · (H* − H), μ_min, μ_max).
 
 ĝ_μ is dU/dμ made dimensionless, because the raw value is proportional to learning rate and gradient scale and means
-nothing across models.
+nothing across models, and weighed by its evidence, because most single estimates are noise.
 """
 
 import math
@@ -43,6 +43,28 @@ def next_weight(
         `float`: μ after the update, in [`mu_min`, `mu_max`].
     """
     return min(max(mu + mu_lr * meta_gradient + entropy_lr * entropy_gap, mu_min), mu_max)
+
+
+def evidence(value: float, t_value: float) -> float:
+    """
+    How far an estimate may be trusted: 0 while its sign is not that of the last windows together, 1 from two standard
+    errors on, in between their number over two.
+
+    Without it every window moves μ at full speed in the direction of its noise, because the noise is what the running
+    root mean square consists of.
+
+    Args:
+        value (`float`):
+            Estimate of dU/dμ over the last window.
+        t_value (`float`):
+            Mean over the last windows over its jackknife standard error; NaN, which is no evidence, before there are
+            enough windows.
+
+    Returns:
+        `float`: in [0, 1].
+    """
+    agreement = math.copysign(t_value, t_value * value)
+    return min(max(agreement / 2.0, 0.0), 1.0) if math.isfinite(t_value) else 0.0
 
 
 class MetaGradientNormalizer:
@@ -117,6 +139,8 @@ class AMFTPolicy(MixingPolicy):
         else:
             self.updates += 1
             normalized = self.normalizer(self._dimensionless(gradient, signals.learning_rate))
+            if self.args.meta_normalization == "rms":
+                normalized *= evidence(gradient.value, gradient.t_value)
         # μ_lr is the largest move per window of W steps, whose estimates overlap.
         self.mu = next_weight(
             self.mu,
