@@ -108,12 +108,6 @@ class ReplicatedGradients:
                 parameter.grad.zero_()
         return copies
 
-    def reset(self) -> None:
-        """Set the gradient to zero, ready for the next segment."""
-        for parameter in self._parameters:
-            if parameter.grad is not None:
-                parameter.grad.zero_()
-
     def materialize(self, snapshot: list[Tensor | None]) -> None:
         """Give a zero gradient to parameters that have one in the snapshot only."""
         for parameter, copy in zip(self._parameters, snapshot, strict=True):

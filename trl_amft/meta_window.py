@@ -135,8 +135,6 @@ class MetaGradientWindow:
         weighted = (self._products * weights)[recent].sum()
         total = weights[recent].sum()
         scale = (self._norms * weights)[recent].sum()
-        if total == 0.0:
-            return None
         return MetaGradient(
             value=(weighted / total).item(),
             cosine=(weighted / scale).item() if scale > 0.0 else 0.0,

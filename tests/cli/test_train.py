@@ -83,7 +83,7 @@ class TestWholeRun:
         log = read_json(run / "log_history.json")
         assert [row["step"] for row in log if "learning_rate" in row] == list(range(1, STEPS + 1))
         mu = {row["step"]: row["amft/mu"] for row in log if "learning_rate" in row}
-        assert mu[WARMUP] == 1.0 and mu[WARMUP + 1] == 0.5
+        assert mu[WARMUP] == 1.0 and mu[WARMUP + 1] == 0.2
         assert [row["step"] for row in log if "eval_reward" in row] == [3, 6]
 
     def test_model_and_tokenizer_load(self, run):
