@@ -1,10 +1,13 @@
 """dU/dμ inside a real `train()` against a replay of the recorded gradients in float64."""
 
+from functools import partial
+
 import pytest
 import torch
 
 import toy
 from trl_amft import AMFTTrainer
+from trl_amft.gradient_sketch import GradientSketch
 from trl_amft.meta_gradient import adamw_sensitivity
 
 
@@ -17,8 +20,7 @@ class Recorder:
         self._algebra = algebra
         algebra.combine = self
 
-    def __call__(self, mu, products, sensitivity):
-        self._algebra.shards.materialize(self._algebra._rl_grads)
+    def __call__(self, mu, products, learning_rate):
         pieces = list(self._algebra.shards.pieces())
         first = pieces[0]
         self.steps.append(
@@ -32,7 +34,7 @@ class Recorder:
                 "lr": first.lr,
             }
         )
-        return self._combine(mu, products, sensitivity)
+        return self._combine(mu, products, learning_rate)
 
 
 class RecordingTrainer(AMFTTrainer):
@@ -44,10 +46,11 @@ class RecordingTrainer(AMFTTrainer):
 
 def run(tmp_path, **overrides):
     model, tokenizer = toy.model()
+    settings = {"max_steps": 6, "meta_window": 1, "lr_scheduler_type": "linear", **overrides}
     trainer = RecordingTrainer(
         model=model,
         reward_funcs=toy.dense_reward,
-        args=toy.config(tmp_path, max_steps=6, meta_window=1, lr_scheduler_type="linear", **overrides),
+        args=toy.config(tmp_path, **settings),
         train_dataset=toy.prompt_set(),
         processing_class=tokenizer,
         demonstration_dataset=toy.demonstration_set(lengths=True),
@@ -117,9 +120,9 @@ def sft_gradient(model, micro_batches) -> list[torch.Tensor]:
     return [g.double().flatten() for g in torch.autograd.grad(nll / max(count, 1), parameters)]
 
 
-@pytest.mark.parametrize("accumulation", [1, 4])
-def test_mixed_gradient_is_the_weighted_sum(tmp_path, accumulation):
-    """Also where a micro-batch has no demonstration and lengths differ; every weight is detached."""
+@pytest.mark.parametrize(("accumulation", "temperature"), [(1, 1.0), (4, 1.0), (4, 0.6)])
+def test_mixed_gradient_is_the_weighted_sum(tmp_path, accumulation, temperature):
+    """Also where a micro-batch has no demonstration and lengths differ; L_SFT is at temperature 1."""
     seen, reference, taken = [], [], []
 
     class Trainer(RecordingTrainer):
@@ -133,7 +136,14 @@ def test_mixed_gradient_is_the_weighted_sum(tmp_path, accumulation):
     trainer = Trainer(
         model=model,
         reward_funcs=toy.dense_reward,
-        args=toy.config(tmp_path, max_steps=3, gradient_accumulation_steps=accumulation, meta_window=1, mu_init=0.3),
+        args=toy.config(
+            tmp_path,
+            max_steps=3,
+            gradient_accumulation_steps=accumulation,
+            meta_window=1,
+            mu_init=0.3,
+            temperature=temperature,
+        ),
         train_dataset=toy.prompt_set(),
         processing_class=tokenizer,
         demonstration_dataset=toy.demonstration_set(lengths=True),
@@ -155,3 +165,69 @@ def test_mixed_gradient_is_the_weighted_sum(tmp_path, accumulation):
         assert trainer.window.estimate(2) is None, "a step without demonstrations is no evidence"
     else:
         assert any(g.abs().max() > 1e-3 for g in reference[0])
+
+
+def test_groups_with_other_learning_rates_keep_their_proportion(tmp_path):
+    """The judged quantity is dθ'/dμ with each group's own rate, also where one of them is 0."""
+    model, tokenizer = toy.model()
+    parameters = list(model.parameters())
+    rates = [1e-3, 1e-6, 0.0]
+    groups = [{"params": parameters[index::3], "lr": rate} for index, rate in enumerate(rates)]
+    optimizer = torch.optim.AdamW(groups, weight_decay=0.0)
+    trainer = RecordingTrainer(
+        model=model,
+        reward_funcs=toy.dense_reward,
+        args=toy.config(tmp_path, max_steps=5, meta_window=1),
+        train_dataset=toy.prompt_set(),
+        processing_class=tokenizer,
+        optimizers=(optimizer, None),
+        demonstration_dataset=toy.demonstration_set(lengths=True),
+    )
+    trainer.train()
+    steps = trainer.recorder.steps
+    logs = {log["step"] - 1: log for log in trainer.state.log_history if "amft/mu" in log}
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    per_tensor = [rate_of[id(p)] for p in parameters]
+    assert set(per_tensor) == set(rates)
+    for t in range(2, 5):
+        before = steps[t - 1]
+        _, sensitivity = adamw_sensitivity(
+            before["rl"],
+            before["sft"],
+            before["mu"],
+            before["exp_avg"],
+            before["exp_avg_sq"],
+            before["step"],
+            per_tensor,
+            (0.9, 0.999),
+            1e-8,
+            trainer.args.max_grad_norm,
+        )
+        value = -sum((g * q).sum().item() for g, q in zip(steps[t]["rl"], sensitivity, strict=True))
+        assert logs[t]["amft/meta_gradient"] == pytest.approx(value, rel=1e-4)
+
+
+@pytest.mark.parametrize("overrides", [{"num_iterations": 4}, {"steps_per_generation": 3}], ids=str)
+def test_reused_rollouts_judge_once_and_still_move_the_weight(tmp_path, overrides):
+    trainer = run(tmp_path, meta_window=10, meta_normalization="cosine", **{**overrides, "max_steps": 60})
+    reuse = trainer.args.meta_estimate_interval
+    judged = [log["step"] - 1 for log in trainer.state.log_history if "amft/meta_gradient" in log]
+    assert judged and all(step % reuse == 0 for step in judged)
+    assert len(judged) > 60 // reuse // 2
+    assert trainer.mixing_weight != 0.5
+
+
+def test_a_compressed_history_tells_the_same_up_to_its_error(tmp_path, monkeypatch):
+    exact = run(tmp_path / "exact", mu_lr=0.0)
+    width = 1009
+    monkeypatch.setattr("trl_amft.amft_trainer.GradientSketch", partial(GradientSketch, width=width))
+    sketched = run(tmp_path / "sketched", mu_lr=0.0)
+    assert sketched.window.state_dict()["sketches"].size(1) == width < exact.step_algebra.shards.num_elements
+    pairs = [
+        (a["amft/meta_gradient_cosine"], b["amft/meta_gradient_cosine"])
+        for a, b in zip(exact.state.log_history, sketched.state.log_history, strict=True)
+        if "amft/meta_gradient_cosine" in a
+    ]
+    assert len(pairs) == 4
+    for expected, found in pairs:
+        assert found != expected and abs(found - expected) < 5 / width**0.5

@@ -104,3 +104,47 @@ def test_a_lost_history_is_dropped(tmp_path):
     run.train(resume_from_checkpoint=str(tmp_path / "copy"))
     steps = [log["step"] for log in run.state.log_history if "amft/meta_gradient" in log and log["step"] > 3]
     assert steps == [5, 6], "the first step after resuming has nothing to judge"
+
+
+def test_another_window_drops_the_history_with_one_line(tmp_path, caplog):
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
+    trainer(toy.config(tmp_path / "one", meta_window=1, **settings)).train()
+    checkpoint = str(tmp_path / "one" / "checkpoint-2")
+    trainer(toy.config(tmp_path / "two", meta_window=2, **settings)).train(resume_from_checkpoint=checkpoint)
+    assert sum("evidence so far is dropped" in record.message for record in caplog.records) == 1
+    fixed = {"mixing_policy": "fixed", "mu_init": 0.5, "meta_window": 2}
+    trainer(toy.config(tmp_path / "three", **fixed, **settings)).train(resume_from_checkpoint=checkpoint)
+
+
+def test_the_same_object_goes_on_after_a_failure_as_a_new_one_would(tmp_path):
+    settings = {"max_steps": 6, "save_strategy": "steps", "save_steps": 2, "gradient_accumulation_steps": 2}
+    settings |= {"meta_window": 1}
+    calls = []
+
+    def fails_once(prompts, completions, **kwargs):
+        calls.append(len(completions))
+        if len(calls) == 4 and len(completions) == 16:
+            raise OSError("out of reach")
+        return toy.dense_reward(prompts, completions)
+
+    broken = trainer(toy.config(tmp_path / "broken", **settings))
+    broken.reward_funcs = [fails_once]
+    with pytest.raises(RuntimeError, match="checkpoint-2"):
+        broken.train()
+    checkpoint = str(tmp_path / "broken" / "checkpoint-2")
+    broken.train(resume_from_checkpoint=checkpoint)
+    fresh = trainer(toy.config(tmp_path / "fresh", **settings))
+    fresh.train(resume_from_checkpoint=checkpoint)
+    assert toy.losses(broken)[-4:] == toy.losses(fresh)[-4:]
+    assert broken.mixing_weight == fresh.mixing_weight
+
+
+def test_a_second_run_starts_from_the_beginning(tmp_path):
+    run = trainer(toy.config(tmp_path, max_steps=4, meta_window=1, meta_normalization="cosine", mu_lr=1.0))
+    run.train()
+    moved, updates = run.mixing_weight, run.mixing_callback.policy.updates
+    run.train()
+    assert moved != 0.5 and updates == 2
+    # transformers keeps the optimizer, whose first step of the second run is no longer void.
+    assert run.mixing_callback.policy.updates == 3
+    assert [log["amft/mu"] for log in run.state.log_history if "amft/mu" in log][0] == 0.5

@@ -238,8 +238,8 @@ def test_minimum_reward_drops_and_counts(tmp_path, capsys):
     mixed = concatenate_datasets([right.select(range(8)), wrong.select(range(8, 12))])
     run = trainer(tmp_path, mixed, demonstration_min_reward=1.0, max_steps=2)
     run.train()
-    assert run.demonstrations.counts == {"used": 12, "low_reward": 4} and len(run.demonstrations) == 8
+    assert run.demonstrations.counts == {"used": 8, "low_reward": 4} and len(run.demonstrations) == 8
     assert set(run.demonstrations.rows["prompt"]) == set(toy.prompts(8))
-    assert "  demonstrations: 4 low_reward, 12 used\n" in capsys.readouterr().out
+    assert "  demonstrations: 4 low_reward, 8 used\n" in capsys.readouterr().out
     filter_by_reward(run)
     assert len(run.demonstrations) == 8 and run.demonstrations.counts["low_reward"] == 4

@@ -27,8 +27,8 @@ class AMFTConfig(GRPOConfig):
     r"""
     Configuration of [`AMFTTrainer`]. Every argument of [`~trl.GRPOConfig`] keeps its meaning; those below are added.
 
-    The method is AMFT (arXiv 2508.06944; withdrawn). Defaults are this project's, from measurements with the
-    quickstart; `docs/method.md` says which.
+    The method is AMFT (arXiv 2508.06944; withdrawn). Its constants are not used; `docs/method.md` tells for each
+    default what was measured and what was not.
 
     Args:
         mixing_policy (`str`, *optional*, defaults to `"amft"`):
@@ -176,6 +176,13 @@ class AMFTConfig(GRPOConfig):
                 )
             self.max_demonstration_length = self.max_completion_length
 
+    @property
+    def meta_estimate_interval(self) -> int:
+        """Optimizer steps between two gradients that can judge μ: rollouts that serve several steps judge once."""
+        if self.meta_gradient == "validation":
+            return self.meta_interval
+        return max(-(-self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps), 1)
+
     def _check_ranges(self) -> None:
         inf = math.inf
         # Field, lowest, highest, whether the highest itself is allowed, whether the value is a whole number.
@@ -242,8 +249,10 @@ class AMFTConfig(GRPOConfig):
             )
         for name in ("sft_warmup_steps", "save_steps"):
             value = getattr(self, name)
-            if name == "save_steps" and (self.save_strategy != "steps" or value < 1):
-                continue
+            if name == "save_steps":
+                if self.save_strategy != "steps" or (value < 1 and self.max_steps <= 0):
+                    continue
+                value = value if value >= 1 else math.ceil(value * self.max_steps)
             if (value * self.gradient_accumulation_steps) % generation_steps:
                 every = generation_steps // math.gcd(generation_steps, self.gradient_accumulation_steps)
                 raise ValueError(

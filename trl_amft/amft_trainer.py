@@ -5,14 +5,15 @@ Each optimizer step runs the RL micro-batches of GRPOTrainer unchanged, then as 
 end in an ordinary synchronised gradient; the mixed gradient replaces them before clipping and the optimizer.
 """
 
+import logging
 import math
 import os
+from functools import partial
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from transformers.trainer_utils import get_last_checkpoint
 from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
@@ -24,15 +25,17 @@ from .gradient_shards import ReplicatedGradients
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
-from .mixing import MixingSignals
+from .mixing import MIXING_POLICIES, MixingSignals
 from .model_card import PAPER, append_paper_status
 from .prompt_sampler import PromptSampler
-from .rollout_signals import RolloutSignals
+from .reward_errors import guarded_rewards
+from .rollout_signals import GROUP_VARIES, RolloutSignals, group_varies
 from .self_check import filter_by_reward, run_self_check
 from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
 
 
+logger = logging.getLogger(__name__)
 EVIDENCE_FILE = "amft_evidence.safetensors"
 
 
@@ -41,7 +44,7 @@ class AMFTTrainer(GRPOTrainer):
     GRPO with demonstrations and a mixing weight that is learned: L(θ; μ) = (1 − μ) L_GRPO + μ L_SFT.
 
     Takes the arguments of [`~trl.GRPOTrainer`] in the same order, an [`AMFTConfig`] for `args`, and two more by
-    keyword. The method is AMFT (arXiv 2508.06944, withdrawn by its authors).
+    keyword. The method is AMFT (arXiv 2508.06944, withdrawn).
 
     Args:
         demonstration_dataset ([`~datasets.Dataset`] or [`~datasets.IterableDataset`], *optional*):
@@ -59,7 +62,7 @@ class AMFTTrainer(GRPOTrainer):
     trainer = AMFTTrainer(
         model="Qwen/Qwen2.5-0.5B",
         reward_funcs=accuracy_reward,
-        args=AMFTConfig(output_dir="run"),
+        args=AMFTConfig("run"),
         train_dataset=prompts,
         demonstration_dataset=demonstrations,
     )
@@ -123,13 +126,14 @@ class AMFTTrainer(GRPOTrainer):
         self.demonstrations: MapDemonstrations | StreamDemonstrations | None = None
         if input_checks.needs_demonstrations(args):
             self.demonstrations = read_demonstrations(self, demonstration_dataset, column)
+            if args.demonstration_min_reward is not None:
+                filter_by_reward(self)
             self._supervised = SupervisedSegment(self, self.demonstrations)
-        interval = 1
         if args.mixing_policy == "amft" and args.meta_gradient == "validation":
-            interval = args.meta_interval
             self.add_callback(ValidationUtility(self, validation_dataset))
-        self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, interval)
+        self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
         self.step_algebra: TwoSegmentStep | None = None
+        self._learns = MIXING_POLICIES[args.mixing_policy].needs_meta_gradient
         self._signals = RolloutSignals(self.accelerator)
         self._micro_step = 0
 
@@ -144,10 +148,11 @@ class AMFTTrainer(GRPOTrainer):
         return self.mixing_callback.mu
 
     def train(self, *args, **kwargs):
-        """Train; see [`~transformers.Trainer.train`]. Demonstrations are scored and checked first."""
+        """Train; see [`~transformers.Trainer.train`]. Tells about the demonstrations first."""
+        # A run that was broken off in this object, or finished, leaves nothing to the next.
+        self._micro_step, self._step, self._buffered_inputs, self.step_algebra = 0, 0, None, None
+        self.window.clear()
         if self.demonstrations is not None:
-            if self.args.demonstration_min_reward is not None:
-                filter_by_reward(self)
             run_self_check(self)
         return super().train(*args, **kwargs)
 
@@ -169,7 +174,7 @@ class AMFTTrainer(GRPOTrainer):
             return loss
         if known == 0.0:
             self.mixing_callback.mu = 0.0
-            self._log_metrics({"amft/mu": 0.0, "amft/rl_loss": self._rl_loss.item()})
+            self._log_metrics({"amft/mu": 0.0})
             return loss
         sft_loss = self._mix(model, known)
         # What was returned before is L_RL unscaled; the sum over the step becomes the mixed loss.
@@ -209,9 +214,8 @@ class AMFTTrainer(GRPOTrainer):
         """Everything between the RL gradient and the optimizer. Returns this process's share of L_SFT."""
         algebra, callback, step = self.step_algebra, self.mixing_callback, self.state.global_step
         entropy, has_signal = self._signals.reduce()
-        learns = callback.policy.needs_meta_gradient
         estimate, callback.pending = callback.pending, None
-        if learns and self.args.meta_gradient == "lagged" and self._fresh and has_signal:
+        if self._learns and self.args.meta_gradient == "lagged" and self._fresh and has_signal:
             estimate = self.window.add_utility(step, *algebra.sketch_gradient())
         algebra.store_rl_gradient()
         sft_loss = self._supervised.backward_all(model, algebra.shards.backward_context)
@@ -222,7 +226,8 @@ class AMFTTrainer(GRPOTrainer):
         else:
             callback.mu = known
         callback.mu = mu = self._agree(callback.mu)
-        sensitivity = algebra.combine(mu, products, sensitivity=learns and self._supervised.tokens > 0)
+        informative = self._learns and self._supervised.tokens > 0
+        sensitivity = algebra.combine(mu, products, learning_rate if informative else None)
         if sensitivity is not None:
             self.window.add_sensitivity(step, *sensitivity)
         rl_part = (1.0 - mu) * products.rl_norm
@@ -261,36 +266,32 @@ class AMFTTrainer(GRPOTrainer):
             self._signals.observe(inputs, entropy=self._metrics["train"]["entropy"][-1])
         return loss
 
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        try:
-            rewards = super()._calculate_rewards(inputs, prompts, completions, completion_ids_list)
-        except Exception as error:
-            cause = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise RuntimeError(self._at_checkpoint(f"a reward function failed ({cause})")) from error
-        if rewards.isinf().any():
-            name = self.reward_func_names[int(rewards.isinf().any(dim=0).nonzero()[0])]
-            raise RuntimeError(
-                self._at_checkpoint(f"the reward function {name!r} returned inf: return finite rewards")
-            )
-        return rewards
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        if self.model.training:
+            own = len(inputs)
+            varies = group_varies(self._rewards, self.num_generations)
+            output[GROUP_VARIES] = varies[self.accelerator.process_index * own :][:own]
+        return output
 
-    def _at_checkpoint(self, message: str) -> str:
-        """The message with where to go on from."""
-        folder = self.args.output_dir
-        checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
-        where = f"resume from {checkpoint}" if checkpoint else "no checkpoint was saved yet"
-        return f"step {self.state.global_step}: {message}; {where}"
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        compute = partial(super()._calculate_rewards, inputs, prompts, completions, completion_ids_list)
+        self._rewards = guarded_rewards(self, compute)
+        return self._rewards
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save and self.mixing_callback.policy.needs_meta_gradient:
+        if self.args.should_save and self._learns:
             save_file(self.window.state_dict(), os.path.join(output_dir, EVIDENCE_FILE))
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         path = os.path.join(checkpoint, EVIDENCE_FILE) if checkpoint else None
-        if path is not None and os.path.isfile(path):
-            self.window.load_state_dict(load_file(path), self.accelerator.device)
+        if path is not None and os.path.isfile(path) and self._learns:
+            try:
+                self.window.load_state_dict(load_file(path), self.accelerator.device)
+            except ValueError as error:
+                logger.warning("%s: the evidence so far is dropped.", error)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)

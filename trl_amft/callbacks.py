@@ -49,6 +49,8 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         """Create the policy that `args` names, in its initial state."""
         self.policy = MIXING_POLICIES[args.mixing_policy](args)
         self.mu = args.mu_init
+        self.demonstrations_consumed = 0
+        self.pending = None
 
     def known_weight(self, step: int, warmup_steps: int) -> float | None:
         """μ of a step if it is known beforehand: 1 in the warm-up, then as the policy says."""
@@ -70,6 +72,8 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
 
     def state(self) -> dict[str, Any]:
         """State for `trainer_state.json`."""
+        if self.policy is None:
+            return {"args": {}, "attributes": {}}
         attributes = {
             "restored": {
                 "policy_name": type(self.policy).__name__,
@@ -82,8 +86,13 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         return {"args": {}, "attributes": attributes}
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+        if 0 < state.max_steps < args.sft_warmup_steps:
+            raise ValueError(
+                f"sft_warmup_steps={args.sft_warmup_steps} exceeds the {state.max_steps} steps of the run, of which "
+                "they are a part: raise num_train_epochs or max_steps"
+            )
         # transformers restores callbacks only if asked to, and then into a new object; this covers both.
-        if self.policy is None:
+        if self.policy is None or state.global_step == 0:
             self.bind(args)
         stored = self.restored
         if stored is None and state.global_step > 0:

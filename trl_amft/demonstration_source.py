@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 
 USABLE = ("used", "truncated")
+# Raw rows of a stream that an inspection may read.
+SAMPLE_LIMIT = 10_000
 
 
 class MapDemonstrations:
@@ -62,7 +64,11 @@ class MapDemonstrations:
 
     def keep(self, indices: list[int], reason: str) -> None:
         """Drop all rows but those of `indices` and count the others under `reason`."""
-        self.counts[reason] += len(self.rows) - len(indices)
+        kept = set(indices)
+        for index, status in enumerate(self.rows[STATUS]):
+            if index not in kept:
+                self.counts[status] -= 1
+                self.counts[reason] += 1
         self.rows = self.rows.select(indices)
         self._order = (-1, [])
 
@@ -136,8 +142,8 @@ class StreamDemonstrations:
 
     def sample(self, count: int) -> list[dict[str, Any]]:
         """The first usable rows. Consumes nothing."""
-        tokenized = (self.tokenize(example) for example in self.dataset.take(count))
-        return [row for row in tokenized if row[STATUS] in USABLE]
+        tokenized = (self.tokenize(example) for example in self.dataset.take(SAMPLE_LIMIT))
+        return list(itertools.islice((row for row in tokenized if row[STATUS] in USABLE), count))
 
     def take(self, count: int) -> list[dict[str, Any]]:
         """The next `count` usable rows."""
@@ -159,12 +165,16 @@ class StreamDemonstrations:
 
 
 def no_demonstration_left(counts: Counter, max_length: int) -> str:
-    """One line on why nothing is left of a demonstration set."""
-    reasons = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "it is empty"
-    return (
-        f"demonstrations: none is usable ({reasons}): raise max_demonstration_length={max_length}, lower "
-        "demonstration_min_reward, or fill the demonstration column"
-    )
+    """One line on why nothing is left of a demonstration set, with the remedies that apply."""
+    found = {status: count for status, count in sorted(counts.items()) if count}
+    remedies = {
+        "too_long": f"raise max_demonstration_length={max_length}",
+        "low_reward": "lower demonstration_min_reward",
+        "absent": "fill the demonstration column",
+    }
+    reasons = ", ".join(f"{count} {status}" for status, count in found.items()) or "it is empty"
+    remedy = " or ".join(remedies[status] for status in remedies if status in found) or "give at least one row"
+    return f"demonstrations: none is usable ({reasons}): {remedy}"
 
 
 def read_demonstrations(

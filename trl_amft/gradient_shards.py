@@ -108,12 +108,6 @@ class ReplicatedGradients:
                 parameter.grad.zero_()
         return copies
 
-    def materialize(self, snapshot: list[Tensor | None]) -> None:
-        """Give a zero gradient to parameters that have one in the snapshot only."""
-        for parameter, copy in zip(self._parameters, snapshot, strict=True):
-            if copy is not None and parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
         """Sum of a tensor over the processes that hold different parts of the gradient: here it is whole."""
         return tensor

@@ -22,13 +22,10 @@ class SFTLoss(NamedTuple):
             Negative log-likelihood of the labelled tokens in nats, summed.
         correct (`torch.Tensor` of shape ()):
             Number of labelled tokens that were the most likely one.
-        tokens (`torch.Tensor` of shape ()):
-            Number of labelled tokens.
     """
 
     nll: Tensor
     correct: Tensor
-    tokens: Tensor
 
 
 def sft_loss(logits: Tensor, labels: Tensor) -> SFTLoss:
@@ -52,7 +49,7 @@ def sft_loss(logits: Tensor, labels: Tensor) -> SFTLoss:
     )
     mask = targets != IGNORE_INDEX
     correct = ((predictions.detach().argmax(-1) == targets) & mask).sum()
-    return SFTLoss(nll=nll, correct=correct, tokens=mask.sum())
+    return SFTLoss(nll=nll, correct=correct)
 
 
 def policy_gradient_loss(logits: Tensor, completion_ids: Tensor, mask: Tensor, advantages: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from transformers import TrainerCallback
 
 from .input_checks import check_validation
 from .losses import policy_gradient_loss
+from .rollout_signals import GROUP_VARIES
 
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class ValidationUtility(TrainerCallback):
         inputs = trainer._generate_and_score_completions(self._rows(index))
         leave_one_out = args.num_generations / (args.num_generations - 1)
         advantages = inputs["advantages"] * leave_one_out
-        signal = trainer.accelerator.reduce((advantages != 0.0).any().float(), reduction="sum").item()
+        signal = trainer.accelerator.reduce(inputs[GROUP_VARIES].any().float(), reduction="sum").item()
         # Gradients are averaged over processes, so each divides by its own number of completions.
         advantages = advantages / advantages.numel()
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)

@@ -116,7 +116,7 @@ class MetaGradientWindow:
         self._rows[row] = step
         if self._sketches is None or not math.isfinite(norm):
             return None
-        products = -(self._sketches @ sketch.to(self._sketches.dtype)).double().cpu()
+        products = -(self._sketches @ sketch.to(self._sketches.dtype)).cpu().double()
         for slot, source in enumerate(self._sketch_steps):
             lag = step - source
             if source >= 0 and 1 <= lag <= self.lags and math.isfinite(products[slot]):

@@ -9,6 +9,31 @@ import torch
 from accelerate import Accelerator
 
 
+# Key beside TRL's own inputs of the loss: (batch_size,), whether the rewards of the row's group differ.
+GROUP_VARIES = "group_varies"
+
+
+def group_varies(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+    """
+    Whether rewards differ inside each group. Advantages cannot tell: the mean of equal rewards such as 0.1 is off by
+    rounding, which scaling by the standard deviation blows up.
+
+    Args:
+        rewards (`torch.Tensor` of shape (batch_size, num_reward_functions)):
+            Rewards of whole groups in order; NaN where a function does not apply.
+        num_generations (`int`):
+            Completions per group.
+
+    Returns:
+        `torch.Tensor` of shape (batch_size,)
+    """
+    grouped = rewards.view(-1, num_generations, rewards.size(1))
+    missing = grouped.isnan()
+    highest = grouped.masked_fill(missing, -torch.inf).amax(dim=1)
+    lowest = grouped.masked_fill(missing, torch.inf).amin(dim=1)
+    return (highest > lowest).any(dim=1).repeat_interleave(num_generations)
+
+
 class RolloutSignals:
     """
     Collects over the micro-batches of a step, reduces once over processes at its end.
@@ -38,7 +63,7 @@ class RolloutSignals:
         Args:
             inputs (`dict[str, Any]`):
                 TRL's inputs of the loss; `completion_mask` and `tool_mask` of shape (batch_size, completion_len) and
-                `advantages` of shape (batch_size,) are read.
+                `group_varies` of shape (batch_size,) are read.
             entropy (`float`):
                 Token-mean entropy of the micro-batch over all processes, as TRL logs it, in nats.
         """
@@ -48,16 +73,15 @@ class RolloutSignals:
         self._entropies.append(entropy)
         self._tokens.append(mask.sum())
         # A truncated completion may be masked as a whole; its advantage then moves nothing.
-        advantages = inputs["advantages"].view(mask.size(0), -1)
-        self._signals.append(((advantages != 0.0) & (mask > 0)).any())
+        self._signals.append((inputs[GROUP_VARIES] & (mask.sum(dim=1) > 0)).any())
 
     def reduce(self) -> tuple[float | None, bool]:
         """
         Returns:
-            `tuple[float | None, bool]`: H in nats (`None` without a token), and whether any advantage of the step is
-            not zero on any process.
+            `tuple[float | None, bool]`: H in nats (`None` without a token), and whether any group of the step, on any
+            process, has rewards that differ.
         """
-        local = torch.stack([*self._tokens, torch.stack(self._signals).sum()]).double()
+        local = torch.stack([*self._tokens, torch.stack(self._signals).sum()])
         *tokens, signals = self._accelerator.reduce(local, reduction="sum").tolist()
         total = sum(tokens)
         weighted = sum(entropy * count for entropy, count in zip(self._entropies, tokens, strict=True))

@@ -38,6 +38,8 @@ class SupervisedSegment:
         self._aux_loss_coef = trainer.router_aux_loss_coef if trainer.aux_loss_enabled else None
         self._loss_context = trainer.compute_loss_context_manager
         self._batches: list[dict[str, Tensor]] = []
+        self._num_batches = 0
+        self._totals = torch.zeros(2, device=self._accelerator.device)
 
     def draw(self, micro_batches: int, consumed: int) -> int:
         """
@@ -64,7 +66,7 @@ class SupervisedSegment:
             self._batches.append({name: tensor.to(device) for name, tensor in batch.items()})
         local = sum((batch["labels"][:, 1:] != IGNORE_INDEX).sum() for batch in self._batches)
         self.tokens = int(self._accelerator.reduce(local, reduction="sum").item())
-        self._totals = torch.zeros(2, dtype=torch.float64, device=device)
+        self._totals = torch.zeros(2, device=device)
         return self.demonstrations.consumed
 
     def backward(self, model: nn.Module) -> Tensor:
@@ -87,7 +89,7 @@ class SupervisedSegment:
             if self._aux_loss_coef is not None:
                 loss = loss + self._aux_loss_coef * outputs.aux_loss / self._num_batches
         self._accelerator.backward(loss)
-        self._totals += torch.stack([result.nll.detach().double(), result.correct.double()])
+        self._totals += torch.stack([result.nll.detach(), result.correct])
         return loss.detach()
 
     def backward_all(self, model: nn.Module, context) -> Tensor:

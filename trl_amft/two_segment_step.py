@@ -105,7 +105,6 @@ class TwoSegmentStep:
 
     def products(self) -> SegmentProducts:
         """Scalar products once both gradients are there."""
-        self.shards.materialize(self._rl_grads)
         squares, sft_squares, inners = [], [], []
         for _, rl, sft in self._chunks():
             squares.append(rl.dot(rl))
@@ -114,7 +113,9 @@ class TwoSegmentStep:
         totals = self._totals([squares, sft_squares, inners])
         return SegmentProducts(*totals)
 
-    def combine(self, mu: float, products: SegmentProducts, sensitivity: bool) -> tuple[Tensor, float] | None:
+    def combine(
+        self, mu: float, products: SegmentProducts, learning_rate: float | None
+    ) -> tuple[Tensor, float] | None:
         """
         Write the mixed gradient into the buffers and drop the copy of g_RL.
 
@@ -123,22 +124,24 @@ class TwoSegmentStep:
                 Mixing weight of this step.
             products ([`SegmentProducts`]):
                 From [`~TwoSegmentStep.products`].
-            sensitivity (`bool`):
-                Whether dθ'/dμ is wanted.
+            learning_rate (`float`, *optional*):
+                The rate by which dθ'/dμ is divided, one for all parameters: groups with another rate keep theirs in
+                proportion. `None` where dθ'/dμ is not wanted.
 
         Returns:
             `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm;
             `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite norm).
         """
         clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.max_grad_norm)
-        sketch = self.sketch.new() if sensitivity else None
-        squares, valid = [], math.isfinite(products.mixed_norm(mu))
+        sketch = None if learning_rate is None else self.sketch.new()
+        squares, valid = [], math.isfinite(products.mixed_norm(mu)) and learning_rate != 0.0
         for piece, (start, rl, sft) in self._pieces_and_chunks():
             mixed = torch.lerp(rl, sft, mu)
             piece.grad[start : start + mixed.numel()].copy_(mixed)
-            if sketch is None:
+            if sketch is None or not valid:
                 continue
-            derivative = self._derivative(piece, start, mixed, sft.sub_(rl), clip.scale, clip.shrink)
+            rate = piece.lr / learning_rate
+            derivative = self._derivative(piece, start, mixed, sft.sub_(rl), clip.scale, clip.shrink, rate)
             if derivative is None:
                 valid = False
                 continue
@@ -154,13 +157,18 @@ class TwoSegmentStep:
         return (sketch, math.sqrt(square)) if voids == 0.0 and math.isfinite(square) else None
 
     def _derivative(
-        self, piece: GradientPiece, start: int, mixed: Tensor, difference: Tensor, scale: float, shrink: float
+        self,
+        piece: GradientPiece,
+        start: int,
+        mixed: Tensor,
+        difference: Tensor,
+        scale: float,
+        shrink: float,
+        rate: float,
     ) -> Tensor | None:
-        """dθ'/dμ / α on one chunk; `None` where it is void."""
-        if piece.lr == 0.0:
-            return None
+        """dθ'/dμ on one chunk at learning rate `rate`; `None` where it is void."""
         if self.preconditioner == "sgd":
-            return difference.neg_()
+            return difference.mul_(-rate)
         if piece.exp_avg is None or piece.exp_avg_sq is None or piece.step < 1:
             return None
         part = slice(start, start + mixed.numel())
@@ -170,7 +178,7 @@ class TwoSegmentStep:
             exp_avg=at_least_float32(piece.exp_avg[part]),
             exp_avg_sq=at_least_float32(piece.exp_avg_sq[part]),
             step=piece.step,
-            lr=1.0,
+            lr=rate,
             betas=piece.betas,
             eps=piece.eps,
         )
@@ -194,8 +202,7 @@ class TwoSegmentStep:
 
     def _totals(self, lists: list[list[Tensor]]) -> list[float]:
         """Sums over chunks and shards in float64, with one transfer to the host."""
-        sums = [
-            torch.stack(parts).double().sum() if parts else torch.zeros((), dtype=torch.float64) for parts in lists
-        ]
-        device = next((total.device for total in sums if total.device.type != "cpu"), sums[0].device)
-        return self.shards.sum_over_shards(torch.stack([total.to(device) for total in sums])).tolist()
+        parts = [part for chunks in lists for part in chunks]
+        values = torch.stack(parts).cpu().double() if parts else torch.zeros(0, dtype=torch.float64)
+        sums = [chunks.sum() for chunks in values.split([len(chunks) for chunks in lists])]
+        return self.shards.sum_over_shards(torch.stack(sums)).tolist()

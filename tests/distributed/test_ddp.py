@@ -34,7 +34,11 @@ def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([parameters[name].double().flatten() for name in sorted(parameters)])
 
 
-@pytest.mark.parametrize("overrides", [{}, {"lora": True, "gradient_checkpointing": True}], ids=["full", "lora"])
+@pytest.mark.parametrize(
+    "overrides",
+    [{}, {"lora": True, "gradient_checkpointing": True}, {"meta_window": 2}],
+    ids=["full", "lora", "window"],
+)
 def test_two_processes_equal_one(tmp_path, overrides):
     one, two = (launch(tmp_path, processes, overrides) for processes in (1, 2))
     assert two["tokens"] == one["tokens"] and min(one["tokens"]) > 0

@@ -65,12 +65,11 @@ def main() -> None:
         gradient_accumulation_steps=2,
         sft_warmup_steps=2,
         max_steps=6,
-        meta_window=1,
         meta_normalization="cosine",
         mu_lr=5.0,
         max_completion_length=8,
         ddp_backend="gloo" if world > 1 else None,
-        **overrides,
+        **{"meta_window": 1, **overrides},
     )
     model, tokenizer = toy.model()
     trainer = AMFTTrainer(

@@ -69,6 +69,9 @@ class HeldOutEvaluation(TrainerCallback):
                 self.reward_funcs,
                 num_samples=self.num_samples,
                 max_completion_length=args.max_completion_length,
+                temperature=args.temperature,
+                eos_token_ids=trainer.eos_token_ids,
+                chat_template_kwargs=trainer.chat_template_kwargs,
                 batch_size=args.per_device_eval_batch_size,
             )
         row = {f"held_out/{name}": value for name, value in dataclasses.asdict(result).items()}

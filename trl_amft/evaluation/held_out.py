@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,8 @@ def evaluate_held_out(
     batch_size: int = 256,
     seed: int = 0,
     reward_weights: list[float] | None = None,
+    eos_token_ids: list[int] | None = None,
+    chat_template_kwargs: dict | None = None,
 ) -> HeldOutResult:
     """
     Sample answers to held-out prompts and score them with the training's reward functions.
@@ -95,6 +97,10 @@ def evaluate_held_out(
             Seed of the sampling. Same model, data and arguments: same result.
         reward_weights (`list[float]`, *optional*):
             One weight per reward function. Plain sum if not given.
+        eos_token_ids (`list[int]`, *optional*):
+            Token ids that end a completion. The tokenizer's own if not given.
+        chat_template_kwargs (`dict`, *optional*):
+            Arguments of the chat template, the same as in training.
 
     Returns:
         `HeldOutResult`
@@ -107,13 +113,15 @@ def evaluate_held_out(
             f"reward_weights={weights} does not match the {len(reward_funcs)} reward functions; give one weight each"
         )
 
+    eos_token_ids = eos_token_ids or [tokenizer.eos_token_id]
     rows = [row for row in dataset for _ in range(num_samples)]
     rewards, lengths, truncated = [], [], 0
     with _undisturbed(model, seed):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            completion_ids = _generate(model, tokenizer, batch, max_completion_length, temperature)
-            ended = [tokenizer.eos_token_id in ids for ids in completion_ids]
+            prompts = _render_prompts(tokenizer, batch, chat_template_kwargs or {})
+            completion_ids = _generate(model, prompts, max_completion_length, temperature, eos_token_ids)
+            ended = [not set(eos_token_ids).isdisjoint(ids) for ids in completion_ids]
             lengths += [len(ids) for ids in completion_ids]
             truncated += ended.count(False)
             rewards += _score(tokenizer, batch, completion_ids, reward_funcs, weights)
@@ -129,26 +137,27 @@ def evaluate_held_out(
     )
 
 
-def _generate(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict],
-    max_completion_length: int,
-    temperature: float,
-) -> list[list[int]]:
-    """One sampled completion per row, as token ids up to and including the end-of-sequence token."""
+def _render_prompts(tokenizer: PreTrainedTokenizerBase, rows: list[dict], template_kwargs: dict) -> BatchEncoding:
+    """Prompts as padded token ids, conversations through the chat template."""
     prompts = [row["prompt"] for row in rows]
     conversational = not isinstance(prompts[0], str)
     if conversational:
-        prompts = tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True)
-    inputs = tokenizer(
-        prompts,
-        padding=True,
-        padding_side="left",
-        return_tensors="pt",
-        # A chat template writes the special tokens itself.
-        add_special_tokens=not conversational,
-    ).to(model.device)
+        prompts = tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True, **template_kwargs)
+    # A chat template writes the special tokens itself.
+    return tokenizer(
+        prompts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=not conversational
+    )
+
+
+def _generate(
+    model: PreTrainedModel,
+    prompts: BatchEncoding,
+    max_completion_length: int,
+    temperature: float,
+    eos_token_ids: list[int],
+) -> list[list[int]]:
+    """One sampled completion per row, as token ids up to and including the first end-of-sequence token."""
+    inputs = prompts.to(model.device)
     sequences = model.generate(
         **inputs,
         max_new_tokens=max_completion_length,
@@ -156,14 +165,12 @@ def _generate(
         temperature=temperature,
         top_k=0,
         top_p=1.0,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=eos_token_ids,
         use_cache=True,
     )
     completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-    return [
-        ids[: ids.index(tokenizer.eos_token_id) + 1] if tokenizer.eos_token_id in ids else ids for ids in completions
-    ]
+    ends = [next((n for n, token in enumerate(ids) if token in eos_token_ids), len(ids)) for ids in completions]
+    return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
 
 
 def _score(

@@ -141,12 +141,13 @@ class AMFTPolicy(MixingPolicy):
             normalized = self.normalizer(self._dimensionless(gradient, signals.learning_rate))
             if self.args.meta_normalization == "rms":
                 normalized *= evidence(gradient.value, gradient.t_value)
-        # μ_lr is the largest move per window of W steps, whose estimates overlap.
+        # μ_lr is the largest move per window of W steps, however many estimates fall into it.
+        estimates_per_window = max(self.args.meta_window / self.args.meta_estimate_interval, 1.0)
         self.mu = next_weight(
             self.mu,
             normalized,
             self._entropy_gap if signals.entropy is not None else 0.0,
-            self.args.mu_lr / self.args.meta_window,
+            self.args.mu_lr / estimates_per_window,
             self.args.mu_entropy_lr,
             self.args.mu_min,
             self.args.mu_max,
