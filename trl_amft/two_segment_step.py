@@ -71,15 +71,12 @@ class TwoSegmentStep:
             How the sensitivity is kept.
         preconditioner (`str`):
             `"adamw"` or `"sgd"`.
-        max_grad_norm (`float`):
-            Clipping threshold of the trainer; 0 means none.
     """
 
-    def __init__(self, shards: ReplicatedGradients, sketch: GradientSketch, preconditioner: str, max_grad_norm: float):
+    def __init__(self, shards: "ReplicatedGradients | ZeroGradients", sketch: GradientSketch, preconditioner: str):
         self.shards = shards
         self.sketch = sketch
         self.preconditioner = preconditioner
-        self.max_grad_norm = max_grad_norm
         self._rl_grads: list[Tensor | None] = []
 
     def sketch_gradient(self) -> tuple[Tensor, float]:
@@ -116,7 +113,7 @@ class TwoSegmentStep:
 
     def combine(self, mu: float, products: SegmentProducts, sensitivity: bool) -> tuple[Tensor, float] | None:
         """
-        Write the mixed gradient into the buffers and drop the copy of g_RL.
+        Write the mixed gradient into the buffers, drop the copy of g_RL and let the optimizer step.
 
         Args:
             mu (`float`):
@@ -130,7 +127,7 @@ class TwoSegmentStep:
             `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm;
             `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite norm).
         """
-        clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.max_grad_norm)
+        clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.shards.max_grad_norm)
         sketch = self.sketch.new() if sensitivity else None
         squares, valid = [], math.isfinite(products.mixed_norm(mu))
         for piece, (start, rl, sft) in self._pieces_and_chunks():
@@ -145,6 +142,7 @@ class TwoSegmentStep:
             self.sketch.add_(sketch, piece.offset + start, derivative)
             squares.append(derivative.dot(derivative))
         self._rl_grads = []
+        self.shards.step(products.mixed_norm(mu))
         if sketch is None:
             return None
         # Every process reaches both sums, whatever it found.

@@ -48,10 +48,40 @@ def half_empty(take):
     return wrapped
 
 
+def deepspeed_config(stage, **options):
+    return {
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        # Small buckets and shards that cut parameters; nothing is kept whole.
+        "zero_optimization": {
+            "stage": stage,
+            "reduce_bucket_size": 4096,
+            "stage3_param_persistence_threshold": 0,
+            **options,
+        },
+    }
+
+
+def whole_parameters(trainer):
+    """Every parameter, put together where processes hold parts."""
+    parameters = list(trainer.model.parameters())
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        return toy.parameters(trainer)
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters):
+        return toy.parameters(trainer)
+
+
 def main() -> None:
     result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
     world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
-    lora = overrides.pop("lora", False)
+    lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
+    if stage and world > 1:
+        overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
+    overrides.pop("zero_options", None)
     peft_config = None
     if lora:
         from peft import LoraConfig
@@ -97,17 +127,20 @@ def main() -> None:
 
     trainer.__class__ = Watch
     trainer.train()
+    if "deepspeed" in overrides:
+        assert trainer.model_wrapped.zero_optimization_stage() == stage
     everyone = [None] * world
     if world > 1:
         torch.distributed.all_gather_object(everyone, weights)
         assert all(seen == weights for seen in everyone), f"the weight differs between processes: {everyone}"
+    end = whole_parameters(trainer)
     if trainer.is_world_process_zero():
         logs = [log for log in trainer.state.log_history if "amft/mu" in log]
         result = {
             "weights": weights,
             "products": products,
             "start": start,
-            "end": toy.parameters(trainer),
+            "end": end,
             "sft_loss": [log["amft/sft_loss"] for log in logs],
             "tokens": [log["demonstrations/tokens"] for log in logs],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
