@@ -79,6 +79,7 @@ def main() -> None:
     result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
     world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
+    recorded = overrides.pop("recorded_rollouts", True)
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
@@ -87,20 +88,16 @@ def main() -> None:
         from peft import LoraConfig
 
         peft_config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    settings = {"sft_warmup_steps": 2, "max_steps": 6, "meta_window": 1, "meta_normalization": "cosine", "mu_lr": 5.0}
     args = toy.config(
         Path(result_file).parent / f"run-{world}",
         per_device_train_batch_size=GLOBAL_BATCH // world,
         num_generations=GENERATIONS,
         per_device_demonstration_batch_size=GLOBAL_DEMONSTRATIONS // world,
         gradient_accumulation_steps=2,
-        sft_warmup_steps=2,
-        max_steps=6,
-        meta_window=1,
-        meta_normalization="cosine",
-        mu_lr=5.0,
         max_completion_length=8,
         ddp_backend="gloo" if world > 1 else None,
-        **overrides,
+        **{**settings, **overrides},
     )
     model, tokenizer = toy.model()
     trainer = AMFTTrainer(
@@ -109,11 +106,13 @@ def main() -> None:
         args=args,
         train_dataset=toy.prompt_set(128),
         processing_class=tokenizer,
-        rollout_func=recorded_rollouts,
+        rollout_func=recorded_rollouts if recorded else None,
         peft_config=peft_config,
         demonstration_dataset=toy.demonstration_set(lengths=True),
+        validation_dataset=toy.prompt_set(16),
     )
-    trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
+    if trainer.demonstrations is not None:
+        trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
     start = toy.parameters(trainer)
     weights, products = [], []
 
@@ -141,8 +140,8 @@ def main() -> None:
             "products": products,
             "start": start,
             "end": end,
-            "sft_loss": [log["amft/sft_loss"] for log in logs],
-            "tokens": [log["demonstrations/tokens"] for log in logs],
+            "sft_loss": [log["amft/sft_loss"] for log in logs if "amft/sft_loss" in log],
+            "tokens": [log["demonstrations/tokens"] for log in logs if "demonstrations/tokens" in log],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
             "loss": [log["loss"] for log in logs],
         }
