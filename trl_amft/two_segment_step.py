@@ -9,6 +9,7 @@ is never stored at full size.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from .gradient_shards import CHUNK_SIZE, GradientPiece, ReplicatedGradients
 from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
 from .meta_gradient import adamw_derivative, clipping
+
+
+if TYPE_CHECKING:
+    from .zero_gradients import ZeroGradients
 
 
 @dataclass(frozen=True)

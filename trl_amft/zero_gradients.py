@@ -59,9 +59,6 @@ class ZeroGradients:
             The model as the training loop calls it.
         accelerator ([`~accelerate.Accelerator`]):
             Its engine wrapper is replaced by a [`HeldEngine`].
-
-    Raises:
-        `ValueError`: for optimizers of DeepSpeed that keep gradients in another form.
     """
 
     def __init__(self, engine: nn.Module, accelerator: Accelerator):
@@ -172,7 +169,7 @@ class FlatGradients(ZeroGradients):
                 )
 
     def _table(self, index: int) -> Iterator[tuple[nn.Parameter, int, int, int]]:
-        """Of a group: each parameter with its first element here, where that lies in the shard, and how many follow."""
+        """Of a group: each parameter, its first element here, where that lies in the shard, and how many follow."""
         zero = self._zero
         rank = torch.distributed.get_rank(group=zero.real_dp_process_group[index])
         for parameter in zero.params_in_partition[index]:
@@ -233,5 +230,17 @@ class PartitionedGradients(ZeroGradients):
 
 
 def zero_gradients(engine: nn.Module, accelerator: Accelerator) -> ZeroGradients:
-    """The form that fits the engine's stage."""
+    """
+    The form that fits the engine's stage.
+
+    Raises:
+        `ValueError`: for precisions that keep gradients in another form.
+    """
+    if engine.fp16_enabled():
+        raise ValueError("fp16 under DeepSpeed is not supported: gradients would carry the loss scale; use bf16")
+    if not hasattr(engine.optimizer, "averaged_gradients"):
+        raise ValueError(
+            f"DeepSpeed's {type(engine.optimizer).__name__} is not supported: set zero_optimization.stage to 2, or "
+            "remove data_types.grad_accum_dtype"
+        )
     return (PartitionedGradients if engine.zero_optimization_stage() == 3 else FlatGradients)(engine, accelerator)
