@@ -28,7 +28,7 @@ def launch(folder: Path, processes: int, overrides: dict) -> dict:
         text=True,
         timeout=300,
     )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
     return torch.load(result, weights_only=True)
 
 
@@ -51,6 +51,10 @@ def assert_same_run(two: dict, one: dict) -> None:
     assert judged == 3
     assert two["weights"] == pytest.approx(one["weights"], abs=1e-3)
     assert len(set(one["weights"])) > 1
+    assert_same_parameters(two, one)
+
+
+def assert_same_parameters(two: dict, one: dict) -> None:
     start, moved = vector(one["start"]), vector(one["end"]) - vector(one["start"])
     assert moved.norm() > 1e-2
     assert (vector(two["end"]) - start - moved).norm() <= 1e-3 * moved.norm()

@@ -79,7 +79,7 @@ def main() -> None:
     result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
     world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
-    recorded = overrides.pop("recorded_rollouts", True)
+    recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
@@ -125,7 +125,7 @@ def main() -> None:
             return loss
 
     trainer.__class__ = Watch
-    trainer.train()
+    trainer.train(resume_from_checkpoint=checkpoint)
     if "deepspeed" in overrides:
         assert trainer.model_wrapped.zero_optimization_stage() == stage
     everyone = [None] * world
