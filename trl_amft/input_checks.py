@@ -107,9 +107,10 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
         inner = inner.optimizer
     found = optimizer_class if inner is None else type(inner)
     groups = [] if inner is None else inner.param_groups
-    decoupled = all(group.get("decoupled_weight_decay") or not group.get("weight_decay") for group in groups)
+    fused = bool(getattr(inner, "adam_w_mode", False))  # DeepSpeed's own AdamW
+    decoupled = fused or all(group.get("decoupled_weight_decay") or not group.get("weight_decay") for group in groups)
     amsgrad = any(group.get("amsgrad") for group in groups)
-    if not issubclass(found, torch.optim.Adam) or not decoupled or amsgrad:
+    if not (fused or issubclass(found, torch.optim.Adam)) or not decoupled or amsgrad:
         raise ValueError(
             f"meta_preconditioner='adamw' does not describe {found.__name__}, only torch's AdamW without "
             "amsgrad: set optim='adamw_torch' or meta_preconditioner='sgd'"

@@ -91,8 +91,6 @@ class ZeroGradients:
     def _piece(self, offset: int, grad: Tensor, flat: Tensor, part: slice, group: dict) -> GradientPiece:
         """A shard whose optimizer state is `part` of that of the flat parameter `flat`."""
         state = self._base.state.get(flat, {})
-        # DeepSpeed's fused kernels keep the step number in the group.
-        state = {"step": group["step"], **state} if "step" in group else state
         known = all(name in state for name in ADAM_STATE)
         return GradientPiece(
             offset=offset,
