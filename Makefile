@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-# vLLM and DeepSpeed are large and only of use with a GPU.
+# vLLM is large and only of use with a GPU.
 GPU := $(shell nvidia-smi -L 2>/dev/null)
 REQUIREMENTS := $(if $(GPU),requirements-gpu.txt,requirements.txt)
 

@@ -21,7 +21,7 @@ from . import input_checks
 from .amft_config import AMFTConfig
 from .callbacks import MixingWeightCallback
 from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
-from .gradient_shards import ReplicatedGradients
+from .gradient_shards import open_gradients
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
@@ -118,7 +118,7 @@ class AMFTTrainer(GRPOTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
-        input_checks.check_distributed(self.is_deepspeed_enabled, self.is_fsdp_enabled, args)
+        input_checks.check_distributed(self.accelerator.deepspeed_plugin, self.is_fsdp_enabled, args)
         input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))
@@ -165,7 +165,7 @@ class AMFTTrainer(GRPOTrainer):
         first, last = self._micro_step == 0, self.accelerator.sync_gradients
         self._micro_step = 0 if last else self._micro_step + 1
         if first:
-            self._begin_step(model, supervised=known != 0.0)
+            self._begin_step(model, known)
         if known == 1.0:
             return self._supervised_step(model, last)
         loss = super().training_step(model, inputs, num_items_in_batch)
@@ -181,17 +181,18 @@ class AMFTTrainer(GRPOTrainer):
         mu = self.mixing_weight
         return (1.0 - mu) * self._rl_loss + mu * sft_loss - (self._rl_loss - loss)
 
-    def _begin_step(self, model: nn.Module, supervised: bool) -> None:
+    def _begin_step(self, model: nn.Module, known: float | None) -> None:
         if self.step_algebra is None:
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
-            shards = ReplicatedGradients(model, self.optimizer, self.accelerator)
+            shards = open_gradients(model, self.optimizer, self.accelerator, self.args.max_grad_norm)
             sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=self.accelerator.device)
-            self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner, self.args.max_grad_norm)
+            self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner)
+        self.step_algebra.shards.held = known not in (0.0, 1.0)
         self._signals.reset()
         self._rl_loss = torch.zeros((), device=self.accelerator.device)
         # The rollouts are of the present parameters only in the first optimizer step that uses them.
         self._fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
-        if supervised:
+        if known != 0.0:
             callback = self.mixing_callback
             callback.demonstrations_consumed = self._supervised.draw(
                 self.current_gradient_accumulation_steps, callback.demonstrations_consumed

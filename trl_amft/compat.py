@@ -13,6 +13,9 @@ from packaging.specifiers import SpecifierSet
 TRL_MIN = "1.16"
 TRL_BELOW = "1.17"
 
+# Earlier releases lose gradients when one optimizer step holds several backward passes.
+DEEPSPEED_MIN = "0.19.8"
+
 # Methods of GRPOTrainer (own or inherited) that AMFTTrainer overrides or calls, with their parameters.
 CONTRACT: dict[str, tuple[str, ...]] = {
     "__init__": (

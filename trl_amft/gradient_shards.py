@@ -8,11 +8,16 @@ between the two segments of a step, and a sum over shards. Sharded forms are fur
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import Tensor, nn
+
+
+if TYPE_CHECKING:
+    from .zero_gradients import ZeroGradients
 
 
 # Elements per chunk of the elementwise passes: large enough for a GPU, small enough to need no second gradient.
@@ -66,10 +71,18 @@ class ReplicatedGradients:
             Its optimizer, possibly wrapped by accelerate.
         accelerator ([`~accelerate.Accelerator`]):
             Gives the context that keeps a backward pass from synchronising.
+        max_grad_norm (`float`):
+            Threshold by which the training loop will clip; 0 means none.
     """
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator):
+    # Under DeepSpeed, whether the step waits for the mixed gradient. Elsewhere it always does.
+    held = False
+
+    def __init__(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, max_grad_norm: float
+    ):
         self._model = model
+        self.max_grad_norm = max_grad_norm
         self._accelerator = accelerator
         self._optimizer = optimizer
         self._group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
@@ -108,6 +121,10 @@ class ReplicatedGradients:
                 parameter.grad.zero_()
         return copies
 
+    def reset(self) -> None:
+        """Empty the buffers."""
+        self._model.zero_grad()
+
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
         """Sum of a tensor over the processes that hold different parts of the gradient: here it is whole."""
         return tensor
@@ -117,3 +134,17 @@ class ReplicatedGradients:
         if last or self._accelerator.distributed_type == DistributedType.NO:
             return nullcontext()
         return self._accelerator.no_sync(self._model)
+
+    def step(self, norm: float) -> None:
+        """Called when the mixed gradient, of this norm, is written: the training loop does the rest."""
+
+
+def open_gradients(
+    model: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, max_grad_norm: float
+) -> "ReplicatedGradients | ZeroGradients":
+    """Access to the gradients in the form that this run keeps them; see [`ReplicatedGradients`]."""
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
+        from .zero_gradients import zero_gradients
+
+        return zero_gradients(model, accelerator)
+    return ReplicatedGradients(model, optimizer, accelerator, max_grad_norm)

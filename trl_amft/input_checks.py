@@ -1,9 +1,13 @@
 """Refusals: combinations that cannot work, each with one line that names the field, its value and the remedy."""
 
+from importlib.metadata import version
+
 import torch
 from datasets import Dataset, IterableDataset
+from packaging.version import Version
 
 from .amft_config import AMFTConfig
+from .compat import DEEPSPEED_MIN
 
 
 GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
@@ -98,29 +102,61 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
     """
     if args.mixing_policy != "amft" or args.meta_preconditioner != "adamw":
         return
-    inner = getattr(optimizer, "optimizer", optimizer)
+    inner = optimizer
+    while hasattr(inner, "optimizer"):  # accelerate's wrapper, and DeepSpeed's
+        inner = inner.optimizer
     found = optimizer_class if inner is None else type(inner)
     groups = [] if inner is None else inner.param_groups
-    decoupled = issubclass(found, torch.optim.AdamW) or not any(group.get("weight_decay") for group in groups)
+    fused = bool(getattr(inner, "adam_w_mode", False))  # DeepSpeed's own AdamW
+    adamw = fused or issubclass(found, torch.optim.AdamW)
+    decoupled = adamw or not any(group.get("weight_decay") for group in groups)
     amsgrad = any(group.get("amsgrad") for group in groups)
-    if not issubclass(found, (torch.optim.Adam, torch.optim.AdamW)) or not decoupled or amsgrad:
+    if not (adamw or issubclass(found, torch.optim.Adam)) or not decoupled or amsgrad:
         raise ValueError(
             f"meta_preconditioner='adamw' does not describe {found.__name__}, only torch's AdamW without "
             "amsgrad: set optim='adamw_torch' or meta_preconditioner='sgd'"
         )
 
 
-def check_distributed(is_deepspeed: bool, is_fsdp: bool, args: AMFTConfig) -> None:
+def check_distributed(deepspeed_plugin, is_fsdp: bool, args: AMFTConfig) -> None:
     """
+    Args:
+        deepspeed_plugin ([`~accelerate.DeepSpeedPlugin`], *optional*):
+            Holds DeepSpeed's configuration, where it is used.
+        is_fsdp (`bool`):
+            Whether FSDP is used.
+        args ([`AMFTConfig`]):
+            Configuration.
+
     Raises:
         `ValueError`: for ways of sharding that the gradient access does not know.
     """
-    if (is_deepspeed or is_fsdp) and needs_demonstrations(args):
-        kind = "DeepSpeed" if is_deepspeed else "FSDP"
+    if not needs_demonstrations(args):
+        return
+    if is_fsdp:
         raise ValueError(
-            f"{kind} shards gradients in a form that this version does not read: run on one process or with DDP "
-            "(several processes), with LoRA for larger models"
+            "FSDP shards gradients in a form that this version does not read: use DDP (several processes) or "
+            "DeepSpeed ZeRO"
         )
+    if deepspeed_plugin is None:
+        return
+    found = version("deepspeed")
+    if Version(found) < Version(DEEPSPEED_MIN):
+        raise ValueError(
+            f"deepspeed {found} loses gradients when a step holds several backward passes: run "
+            f"`pip install 'deepspeed>={DEEPSPEED_MIN}'`"
+        )
+    zero = deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
+    stage = zero.get("stage", 0)
+    if stage not in (1, 2, 3):
+        raise ValueError(f"DeepSpeed ZeRO stage {stage} is not supported: set zero_optimization.stage to 1, 2 or 3")
+    for name in ("offload_optimizer", "offload_param"):
+        device = (zero.get(name) or {}).get("device") or "none"
+        if device != "none":
+            raise ValueError(
+                f"zero_optimization.{name}.device={device!r} is not supported: remove it, and use ZeRO-3, more "
+                "processes or LoRA where memory is short"
+            )
 
 
 def check_validation(trainer, num_prompts: int) -> None:

@@ -53,7 +53,7 @@ class ValidationUtility(TrainerCallback):
         with undisturbed(trainer, seed=args.seed * 1_000_003 + state.global_step):
             has_signal = self._backward(done // args.meta_interval - 1)
         sketch, norm = trainer.step_algebra.sketch_gradient()
-        trainer.model_wrapped.zero_grad()
+        trainer.step_algebra.shards.reset()
         if has_signal:
             trainer.mixing_callback.pending = trainer.window.add_utility(state.global_step, sketch, norm)
 

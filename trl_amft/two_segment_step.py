@@ -9,6 +9,7 @@ is never stored at full size.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,6 +18,10 @@ from .gradient_shards import CHUNK_SIZE, GradientPiece, ReplicatedGradients
 from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
 from .meta_gradient import adamw_derivative, clipping
+
+
+if TYPE_CHECKING:
+    from .zero_gradients import ZeroGradients
 
 
 @dataclass(frozen=True)
@@ -71,15 +76,12 @@ class TwoSegmentStep:
             How the sensitivity is kept.
         preconditioner (`str`):
             `"adamw"` or `"sgd"`.
-        max_grad_norm (`float`):
-            Clipping threshold of the trainer; 0 means none.
     """
 
-    def __init__(self, shards: ReplicatedGradients, sketch: GradientSketch, preconditioner: str, max_grad_norm: float):
+    def __init__(self, shards: "ReplicatedGradients | ZeroGradients", sketch: GradientSketch, preconditioner: str):
         self.shards = shards
         self.sketch = sketch
         self.preconditioner = preconditioner
-        self.max_grad_norm = max_grad_norm
         self._rl_grads: list[Tensor | None] = []
 
     def sketch_gradient(self) -> tuple[Tensor, float]:
@@ -117,7 +119,7 @@ class TwoSegmentStep:
         self, mu: float, products: SegmentProducts, learning_rate: float | None
     ) -> tuple[Tensor, float] | None:
         """
-        Write the mixed gradient into the buffers and drop the copy of g_RL.
+        Write the mixed gradient into the buffers, drop the copy of g_RL and let the optimizer step.
 
         Args:
             mu (`float`):
@@ -132,7 +134,7 @@ class TwoSegmentStep:
             `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm;
             `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite norm).
         """
-        clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.max_grad_norm)
+        clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.shards.max_grad_norm)
         sketch = None if learning_rate is None else self.sketch.new()
         squares, valid = [], math.isfinite(products.mixed_norm(mu)) and learning_rate != 0.0
         for piece, (start, rl, sft) in self._pieces_and_chunks():
@@ -148,6 +150,7 @@ class TwoSegmentStep:
             self.sketch.add_(sketch, piece.offset + start, derivative)
             squares.append(derivative.dot(derivative))
         self._rl_grads = []
+        self.shards.step(products.mixed_norm(mu))
         if sketch is None:
             return None
         # Every process reaches both sums, whatever it found.

@@ -1,37 +1,7 @@
 """Two processes under DDP against one process, on the same recorded rollouts, one process without demonstrations."""
 
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
-import torch
-
-
-WORKER = str(Path(__file__).parent / "worker.py")
-
-
-def launch(folder: Path, processes: int, overrides: dict) -> dict:
-    result = folder / f"result-{processes}.pt"
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
-    run = subprocess.run(
-        [*launcher, WORKER, str(result), json.dumps(overrides)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-4000:]
-    return torch.load(result, weights_only=True)
-
-
-def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
-    return torch.cat([parameters[name].double().flatten() for name in sorted(parameters)])
+from runs import assert_same_run, launch
 
 
 @pytest.mark.parametrize(
@@ -41,19 +11,4 @@ def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
 )
 def test_two_processes_equal_one(tmp_path, overrides):
     one, two = (launch(tmp_path, processes, overrides) for processes in (1, 2))
-    assert two["tokens"] == one["tokens"] and min(one["tokens"]) > 0
-    assert two["sft_loss"] == pytest.approx(one["sft_loss"], rel=1e-5)
-    assert two["entropy_gap"] == pytest.approx(one["entropy_gap"], abs=1e-5)
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4, abs=1e-6)
-    judged = 0
-    for (value, scale), (expected, expected_scale) in zip(two["products"], one["products"], strict=True):
-        if expected == expected:  # NaN in the first mixed step, which has nothing to judge
-            assert abs(value - expected) <= 1e-4 * expected_scale
-            assert scale == pytest.approx(expected_scale, rel=1e-3)
-            judged += 1
-    assert judged == 3
-    assert two["weights"] == pytest.approx(one["weights"], abs=1e-3)
-    assert len(set(one["weights"])) > 1
-    start, moved = vector(one["start"]), vector(one["end"]) - vector(one["start"])
-    assert moved.norm() > 1e-2
-    assert (vector(two["end"]) - start - moved).norm() <= 1e-3 * moved.norm()
+    assert_same_run(two, one)

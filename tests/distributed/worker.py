@@ -48,28 +48,56 @@ def half_empty(take):
     return wrapped
 
 
+def deepspeed_config(stage, **options):
+    return {
+        "train_batch_size": "auto",
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        # Small buckets and shards that cut parameters; nothing is kept whole.
+        "zero_optimization": {
+            "stage": stage,
+            "reduce_bucket_size": 4096,
+            "stage3_param_persistence_threshold": 0,
+            **options,
+        },
+    }
+
+
+def whole_parameters(trainer):
+    """Every parameter, put together where processes hold parts."""
+    parameters = list(trainer.model.parameters())
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        return toy.parameters(trainer)
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters):
+        return toy.parameters(trainer)
+
+
 def main() -> None:
     result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
     world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
-    lora = overrides.pop("lora", False)
+    lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
+    recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
+    if stage and world > 1:
+        overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
+    overrides.pop("zero_options", None)
     peft_config = None
     if lora:
         from peft import LoraConfig
 
         peft_config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
+    settings = {"sft_warmup_steps": 2, "max_steps": 6, "meta_window": 1, "meta_normalization": "cosine", "mu_lr": 5.0}
     args = toy.config(
         Path(result_file).parent / f"run-{world}",
         per_device_train_batch_size=GLOBAL_BATCH // world,
         num_generations=GENERATIONS,
         per_device_demonstration_batch_size=GLOBAL_DEMONSTRATIONS // world,
         gradient_accumulation_steps=2,
-        sft_warmup_steps=2,
-        max_steps=6,
-        meta_normalization="cosine",
-        mu_lr=5.0,
         max_completion_length=8,
         ddp_backend="gloo" if world > 1 else None,
-        **{"meta_window": 1, **overrides},
+        **{**settings, **overrides},
     )
     model, tokenizer = toy.model()
     trainer = AMFTTrainer(
@@ -78,11 +106,13 @@ def main() -> None:
         args=args,
         train_dataset=toy.prompt_set(128),
         processing_class=tokenizer,
-        rollout_func=recorded_rollouts,
+        rollout_func=recorded_rollouts if recorded else None,
         peft_config=peft_config,
         demonstration_dataset=toy.demonstration_set(lengths=True),
+        validation_dataset=toy.prompt_set(16),
     )
-    trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
+    if trainer.demonstrations is not None:
+        trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
     start = toy.parameters(trainer)
     weights, products = [], []
 
@@ -95,20 +125,23 @@ def main() -> None:
             return loss
 
     trainer.__class__ = Watch
-    trainer.train()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    if "deepspeed" in overrides:
+        assert trainer.model_wrapped.zero_optimization_stage() == stage
     everyone = [None] * world
     if world > 1:
         torch.distributed.all_gather_object(everyone, weights)
         assert all(seen == weights for seen in everyone), f"the weight differs between processes: {everyone}"
+    end = whole_parameters(trainer)
     if trainer.is_world_process_zero():
         logs = [log for log in trainer.state.log_history if "amft/mu" in log]
         result = {
             "weights": weights,
             "products": products,
             "start": start,
-            "end": toy.parameters(trainer),
-            "sft_loss": [log["amft/sft_loss"] for log in logs],
-            "tokens": [log["demonstrations/tokens"] for log in logs],
+            "end": end,
+            "sft_loss": [log["amft/sft_loss"] for log in logs if "amft/sft_loss" in log],
+            "tokens": [log["demonstrations/tokens"] for log in logs if "demonstrations/tokens" in log],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
             "loss": [log["loss"] for log in logs],
         }

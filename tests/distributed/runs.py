@@ -1,0 +1,60 @@
+"""Starts worker.py in one or several processes and compares what came out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+
+WORKER = str(Path(__file__).parent / "worker.py")
+
+
+def launch(folder: Path, processes: int, overrides: dict) -> dict:
+    result = folder / f"result-{processes}.pt"
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
+    environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run(
+        [*launcher, WORKER, str(result), json.dumps(overrides)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
+    return torch.load(result, weights_only=True)
+
+
+def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([parameters[name].double().flatten() for name in sorted(parameters)])
+
+
+def assert_same_run(two: dict, one: dict) -> None:
+    """The run of two processes is that of one, but for rounding."""
+    assert two["tokens"] == one["tokens"] and min(one["tokens"]) > 0
+    assert two["sft_loss"] == pytest.approx(one["sft_loss"], rel=1e-5)
+    assert two["entropy_gap"] == pytest.approx(one["entropy_gap"], abs=1e-5)
+    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4, abs=1e-6)
+    judged = 0
+    for (value, scale), (expected, expected_scale) in zip(two["products"], one["products"], strict=True):
+        if expected == expected:  # NaN in the first mixed step, which has nothing to judge
+            assert abs(value - expected) <= 1e-4 * expected_scale
+            assert scale == pytest.approx(expected_scale, rel=1e-3)
+            judged += 1
+    assert judged == 3
+    assert two["weights"] == pytest.approx(one["weights"], abs=1e-3)
+    assert len(set(one["weights"])) > 1
+    assert_same_parameters(two, one)
+
+
+def assert_same_parameters(two: dict, one: dict) -> None:
+    start, moved = vector(one["start"]), vector(one["end"]) - vector(one["start"])
+    assert moved.norm() > 1e-2
+    assert (vector(two["end"]) - start - moved).norm() <= 1e-3 * moved.norm()
