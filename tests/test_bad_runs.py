@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 import toy
 from test_bad_input import one_line, trainer
 from trl_amft.input_checks import check_distributed, check_validation
-from trl_amft.zero_gradients import ZeroGradients, zero_gradients
+from trl_amft.zero_gradients import FlatGradients, zero_gradients
 
 
 def refused(tmp_path, *args, **kwargs):
@@ -148,7 +148,7 @@ def test_deepspeed_with_another_gradient():
         step=lambda: None,
         get_global_grad_norm=lambda: torch.tensor(2.0),
     )
-    shards = ZeroGradients(engine, SimpleNamespace(device="cpu", deepspeed_engine_wrapped=None))
+    shards = FlatGradients(engine, SimpleNamespace(device="cpu", deepspeed_engine_wrapped=None))
     shards.step(2.001)
     shards.step(math.nan)
     with pytest.raises(RuntimeError) as error:
