@@ -108,7 +108,7 @@ class TwoSegmentStep:
     def products(self) -> SegmentProducts:
         """Scalar products once both gradients are there."""
         squares, sft_squares, inners = [], [], []
-        for _, rl, sft in self._chunks():
+        for _, (_, rl, sft) in self._pieces_and_chunks():
             squares.append(rl.dot(rl))
             sft_squares.append(sft.dot(sft))
             inners.append(rl.dot(sft))
@@ -134,9 +134,10 @@ class TwoSegmentStep:
             `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm;
             `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite norm).
         """
-        clip = clipping(products.mixed_norm(mu), products.inner_with_difference(mu), self.shards.max_grad_norm)
+        norm = products.mixed_norm(mu)
+        clip = clipping(norm, products.inner_with_difference(mu), self.shards.max_grad_norm)
         sketch = None if learning_rate is None else self.sketch.new()
-        squares, valid = [], math.isfinite(products.mixed_norm(mu)) and learning_rate != 0.0
+        squares, valid = [], math.isfinite(norm) and learning_rate != 0.0
         for piece, (start, rl, sft) in self._pieces_and_chunks():
             mixed = torch.lerp(rl, sft, mu)
             piece.grad[start : start + mixed.numel()].copy_(mixed)
@@ -150,7 +151,7 @@ class TwoSegmentStep:
             self.sketch.add_(sketch, piece.offset + start, derivative)
             squares.append(derivative.dot(derivative))
         self._rl_grads = []
-        self.shards.step(products.mixed_norm(mu))
+        self.shards.step(norm)
         if sketch is None:
             return None
         # Every process reaches both sums, whatever it found.
@@ -195,10 +196,6 @@ class TwoSegmentStep:
                 sft = piece.grad[part].to(torch.promote_types(piece.grad.dtype, torch.float32), copy=True)
                 rl = at_least_float32(rl_grad[part]) if rl_grad is not None else torch.zeros_like(sft)
                 yield piece, (start, rl, sft)
-
-    def _chunks(self) -> Iterator[tuple[int, Tensor, Tensor]]:
-        for _, chunk in self._pieces_and_chunks():
-            yield chunk
 
     def _total(self, parts: list[Tensor]) -> float:
         return self._totals([parts])[0]
