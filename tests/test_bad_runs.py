@@ -11,7 +11,7 @@ from transformers import TrainerCallback
 import toy
 from test_bad_input import one_line, trainer
 from trl_amft.input_checks import check_distributed, check_validation
-from trl_amft.zero_gradients import FlatGradients, zero_gradients
+from trl_amft.sharding.zero import FlatGradients, zero_gradients
 
 
 def refused(tmp_path, *args, **kwargs):

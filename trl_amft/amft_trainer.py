@@ -21,7 +21,6 @@ from . import input_checks
 from .amft_config import AMFTConfig
 from .callbacks import MixingWeightCallback
 from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
-from .gradient_shards import open_gradients
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
@@ -31,6 +30,7 @@ from .prompt_sampler import PromptSampler
 from .reward_errors import guarded_rewards
 from .rollout_signals import GROUP_VARIES, RolloutSignals, group_varies
 from .self_check import filter_by_reward, run_self_check
+from .sharding import open_gradients
 from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
 
@@ -118,7 +118,7 @@ class AMFTTrainer(GRPOTrainer):
             rollout_func=rollout_func,
             environment_factory=environment_factory,
         )
-        input_checks.check_distributed(self.accelerator.deepspeed_plugin, self.is_fsdp_enabled, args)
+        input_checks.check_distributed(self.accelerator.state, args)
         input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))
@@ -185,7 +185,7 @@ class AMFTTrainer(GRPOTrainer):
         if self.step_algebra is None:
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
             shards = open_gradients(model, self.optimizer, self.accelerator, self.args.max_grad_norm)
-            sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=self.accelerator.device)
+            sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=shards.device)
             self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner)
         self.step_algebra.shards.held = known not in (0.0, 1.0)
         self._signals.reset()

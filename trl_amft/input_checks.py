@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 import torch
+from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
 from packaging.version import Version
 
@@ -118,13 +119,11 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
         )
 
 
-def check_distributed(deepspeed_plugin, is_fsdp: bool, args: AMFTConfig) -> None:
+def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
     """
     Args:
-        deepspeed_plugin ([`~accelerate.DeepSpeedPlugin`], *optional*):
-            Holds DeepSpeed's configuration, where it is used.
-        is_fsdp (`bool`):
-            Whether FSDP is used.
+        state ([`~accelerate.state.AcceleratorState`]):
+            Holds the configuration of DeepSpeed or FSDP, where one is used.
         args ([`AMFTConfig`]):
             Configuration.
 
@@ -133,10 +132,10 @@ def check_distributed(deepspeed_plugin, is_fsdp: bool, args: AMFTConfig) -> None
     """
     if not needs_demonstrations(args):
         return
-    if is_fsdp:
+    fsdp_plugin, deepspeed_plugin = getattr(state, "fsdp_plugin", None), state.deepspeed_plugin
+    if fsdp_plugin is not None and fsdp_plugin.fsdp_version != 2:
         raise ValueError(
-            "FSDP shards gradients in a form that this version does not read: use DDP (several processes) or "
-            "DeepSpeed ZeRO"
+            f"fsdp_version={fsdp_plugin.fsdp_version} is not supported: set it to 2, or use DeepSpeed ZeRO or DDP"
         )
     if deepspeed_plugin is None:
         return
@@ -152,11 +151,12 @@ def check_distributed(deepspeed_plugin, is_fsdp: bool, args: AMFTConfig) -> None
         raise ValueError(f"DeepSpeed ZeRO stage {stage} is not supported: set zero_optimization.stage to 1, 2 or 3")
     for name in ("offload_optimizer", "offload_param"):
         device = (zero.get(name) or {}).get("device") or "none"
-        if device != "none":
-            raise ValueError(
-                f"zero_optimization.{name}.device={device!r} is not supported: remove it, and use ZeRO-3, more "
-                "processes or LoRA where memory is short"
-            )
+        if device not in ("none", "cpu"):
+            raise ValueError(f"zero_optimization.{name}.device={device!r} is not supported: set it to 'cpu' or 'none'")
+    if deepspeed_plugin.deepspeed_config.get("fp16", {}).get("enabled") is True:
+        raise ValueError(
+            "fp16.enabled=True is not supported under DeepSpeed: gradients would carry the loss scale; use bf16"
+        )
 
 
 def check_validation(trainer, num_prompts: int) -> None:

@@ -9,19 +9,14 @@ is never stored at full size.
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from .gradient_shards import CHUNK_SIZE, GradientPiece, ReplicatedGradients
 from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
 from .meta_gradient import adamw_derivative, clipping
-
-
-if TYPE_CHECKING:
-    from .zero_gradients import ZeroGradients
+from .sharding import CHUNK_SIZE, GradientPiece, GradientShards
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ class TwoSegmentStep:
     Combines the two gradients of each optimizer step.
 
     Args:
-        shards ([`~trl_amft.gradient_shards.ReplicatedGradients`]):
+        shards ([`~trl_amft.sharding.GradientShards`]):
             Access to the gradients.
         sketch ([`~trl_amft.gradient_sketch.GradientSketch`]):
             How the sensitivity is kept.
@@ -78,7 +73,7 @@ class TwoSegmentStep:
             `"adamw"` or `"sgd"`.
     """
 
-    def __init__(self, shards: "ReplicatedGradients | ZeroGradients", sketch: GradientSketch, preconditioner: str):
+    def __init__(self, shards: GradientShards, sketch: GradientSketch, preconditioner: str):
         self.shards = shards
         self.sketch = sketch
         self.preconditioner = preconditioner

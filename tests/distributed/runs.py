@@ -36,17 +36,17 @@ def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
     return torch.cat([parameters[name].double().flatten() for name in sorted(parameters)])
 
 
-def assert_same_run(two: dict, one: dict) -> None:
-    """The run of two processes is that of one, but for rounding."""
+def assert_same_run(two: dict, one: dict, rounding: float = 1e-5) -> None:
+    """The run of two processes is that of one, but for rounding, which is a share of each loss."""
     assert two["tokens"] == one["tokens"] and min(one["tokens"]) > 0
-    assert two["sft_loss"] == pytest.approx(one["sft_loss"], rel=1e-5)
-    assert two["entropy_gap"] == pytest.approx(one["entropy_gap"], abs=1e-5)
-    assert two["loss"] == pytest.approx(one["loss"], rel=1e-4, abs=1e-6)
+    assert two["sft_loss"] == pytest.approx(one["sft_loss"], rel=rounding)
+    assert two["entropy_gap"] == pytest.approx(one["entropy_gap"], abs=rounding)
+    assert two["loss"] == pytest.approx(one["loss"], rel=10 * rounding, abs=rounding)
     judged = 0
     for (value, scale), (expected, expected_scale) in zip(two["products"], one["products"], strict=True):
         if expected == expected:  # NaN in the first mixed step, which has nothing to judge
             assert abs(value - expected) <= 1e-4 * expected_scale
-            assert scale == pytest.approx(expected_scale, rel=1e-3)
+            assert scale == pytest.approx(expected_scale, rel=max(1e-3, 10 * rounding))
             judged += 1
     assert judged == 3
     assert two["weights"] == pytest.approx(one["weights"], abs=1e-3)

@@ -37,6 +37,14 @@ def test_two_processes_equal_one(tmp_path, single, overrides):
     assert_same_run(launch(tmp_path, 2, overrides), single(overrides.get("lora", False)))
 
 
+@pytest.mark.parametrize("stage", [2, 3])
+def test_offload(tmp_path, single, stage):
+    """DeepSpeed's optimizer for the CPU rounds in its own way."""
+    options = {"offload_optimizer": {"device": "cpu"}} | ({"offload_param": {"device": "cpu"}} if stage == 3 else {})
+    two = launch(tmp_path, 2, {"zero_stage": stage, "zero_options": options})
+    assert_same_run(two, single(False), rounding=1e-3)
+
+
 @pytest.mark.parametrize(("stage", "weight"), [(1, 0.0), (3, 1.0), (2, 0.3)])
 def test_fixed_weight(tmp_path, stage, weight):
     settings = {"mixing_policy": "fixed", "mu_init": weight, "sft_warmup_steps": 0, "max_steps": 3}

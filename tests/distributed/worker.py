@@ -10,6 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.state import AcceleratorState, PartialState
+from accelerate.utils import DistributedType
+from torch.distributed.tensor import DTensor
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -64,9 +67,29 @@ def deepspeed_config(stage, **options):
     }
 
 
+def allow_fsdp_on_cpu():
+    """accelerate enables FSDP on accelerator devices only; everything after that decision is its own code."""
+    initialize = AcceleratorState.__init__
+
+    def enabled(self, *args, fsdp_plugin=None, **kwargs):
+        known = "_mixed_precision" in AcceleratorState._shared_state
+        initialize(self, *args, fsdp_plugin=fsdp_plugin, **kwargs)
+        if fsdp_plugin is not None and not known:
+            # Every new AcceleratorState takes the type over from PartialState.
+            self.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+            if self._mixed_precision != "no":
+                fsdp_plugin.set_mixed_precision(self._mixed_precision)
+            self.fsdp_plugin = fsdp_plugin
+
+    AcceleratorState.__init__ = enabled
+
+
 def whole_parameters(trainer):
     """Every parameter, put together where processes hold parts."""
     parameters = list(trainer.model.parameters())
+    if any(isinstance(parameter, DTensor) for parameter in parameters):
+        whole = {name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in trainer.model.named_parameters()}
+        return {name: parameter.detach().clone() for name, parameter in whole.items()}
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         return toy.parameters(trainer)
     import deepspeed
@@ -83,6 +106,10 @@ def main() -> None:
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
+    fsdp = overrides.pop("fsdp_options", None)
+    if fsdp is not None and world > 1:
+        allow_fsdp_on_cpu()
+        overrides |= {"fsdp": True, "fsdp_config": fsdp}
     peft_config = None
     if lora:
         from peft import LoraConfig
@@ -128,6 +155,9 @@ def main() -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     if "deepspeed" in overrides:
         assert trainer.model_wrapped.zero_optimization_stage() == stage
+    if "fsdp" in overrides:
+        assert trainer.accelerator.is_fsdp2
+        assert any(isinstance(parameter, DTensor) for parameter in trainer.model.parameters())
     everyone = [None] * world
     if world > 1:
         torch.distributed.all_gather_object(everyone, weights)
@@ -146,6 +176,8 @@ def main() -> None:
             "loss": [log["loss"] for log in logs],
         }
         torch.save(result, result_file)
+    # Leaving while another process is still in a collective would abort that one.
+    trainer.accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ backward passes without a reset between them would overwrite (ZeRO-1 and 2) or a
 """
 
 import math
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from accelerate.utils.deepspeed import DeepSpeedEngineWrapper
 from torch import Tensor, nn
 
-from .gradient_shards import ADAM_STATE, GradientPiece
+from .interface import ADAM_STATE, GradientPiece, GradientShards
 
 
 # Relative difference between the own norm of the mixed gradient and DeepSpeed's that counts as rounding.
@@ -51,9 +51,9 @@ class HeldEngine(DeepSpeedEngineWrapper):
             self.engine.step()
 
 
-class ZeroGradients(ABC):
+class ZeroGradients(GradientShards):
     """
-    The shards of this process; the members are those of [`~trl_amft.gradient_shards.ReplicatedGradients`].
+    The shards of this process.
 
     Args:
         engine (`deepspeed.DeepSpeedEngine`):
@@ -67,6 +67,7 @@ class ZeroGradients(ABC):
         self._zero = engine.optimizer
         self._base = self._zero.optimizer
         self._device = accelerator.device
+        self.device = accelerator.device
         self.max_grad_norm = engine.gradient_clipping()
         self._parameters = [p for p in engine.module.parameters() if p.requires_grad]
         numels = [getattr(p, "ds_numel", p.numel()) for p in self._parameters]
@@ -78,16 +79,11 @@ class ZeroGradients(ABC):
 
     @property
     def held(self) -> bool:
-        """Whether the end of the RL segment leaves the optimizer's step to [`~ZeroGradients.step`]."""
         return self._held_engine.held
 
     @held.setter
     def held(self, value: bool) -> None:
         self._held_engine.held = value
-
-    @abstractmethod
-    def pieces(self) -> Iterator[GradientPiece | None]:
-        """One entry per shard, always in the same order; `None` where this process holds padding only."""
 
     def _piece(self, offset: int, grad: Tensor, flat: Tensor, part: slice, group: dict) -> GradientPiece:
         """A shard whose optimizer state is `part` of that of the flat parameter `flat`."""
@@ -105,24 +101,17 @@ class ZeroGradients(ABC):
         )
 
     def snapshot(self) -> list[Tensor | None]:
-        """Copy the shards, in their own dtype, and reset them: the one gradient-sized buffer of a mixed step."""
         copies = [piece.grad.clone() if piece is not None else None for piece in self.pieces()]
         self.reset()
         return copies
 
-    @abstractmethod
-    def reset(self) -> None:
-        """Empty the buffers for another segment."""
-
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
-        """Sum of a tensor over all processes."""
         total = tensor.to(self._device)
         torch.distributed.all_reduce(total)
         return total
 
     @contextmanager
     def backward_context(self, last: bool) -> Iterator[None]:
-        """Context of one backward pass of a segment; the last one reduces, none of them steps."""
         self._held_engine.last = last
         try:
             yield
@@ -201,7 +190,7 @@ class PartitionedGradients(ZeroGradients):
         for index, parameters in enumerate(zero.fp16_groups):
             group = self._base.param_groups[zero.sub_group_to_group_id[index]]
             place = 0
-            for parameter, gradient in zip(parameters, zero.averaged_gradients[index], strict=True):
+            for parameter, gradient in zip(parameters, self._gradients(index), strict=True):
                 size = gradient.numel()
                 source = size * torch.distributed.get_rank(group=parameter.ds_process_group)
                 count = min(size, parameter.ds_numel - source)
@@ -216,6 +205,10 @@ class PartitionedGradients(ZeroGradients):
                 else:
                     yield None
                 place += size
+
+    def _gradients(self, index: int) -> list[Tensor]:
+        """The padded shards of a sub-group, one per parameter."""
+        return self._zero.averaged_gradients[index]
 
     def reset(self) -> None:
         # The next backward pass overwrites, but only where it has a gradient.
@@ -239,4 +232,10 @@ def zero_gradients(engine: nn.Module, accelerator: Accelerator) -> ZeroGradients
             f"DeepSpeed's {type(engine.optimizer).__name__} is not supported: set zero_optimization.stage to 2, or "
             "remove data_types.grad_accum_dtype"
         )
-    return (PartitionedGradients if engine.zero_optimization_stage() == 3 else FlatGradients)(engine, accelerator)
+    from .zero_offload import OffloadedFlatGradients, OffloadedPartitionedGradients
+
+    if engine.zero_optimization_stage() == 3:
+        offloaded, forms = engine.optimizer.offload_optimizer, (PartitionedGradients, OffloadedPartitionedGradients)
+    else:
+        offloaded, forms = engine.optimizer.cpu_offload, (FlatGradients, OffloadedFlatGradients)
+    return forms[bool(offloaded)](engine, accelerator)
