@@ -2,7 +2,6 @@
 
 import math
 from functools import partial
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,8 +9,7 @@ from transformers import TrainerCallback
 
 import toy
 from test_bad_input import one_line, trainer
-from trl_amft.input_checks import check_distributed, check_validation
-from trl_amft.sharding.zero import FlatGradients, zero_gradients
+from trl_amft.input_checks import check_validation
 
 
 def refused(tmp_path, *args, **kwargs):
@@ -94,66 +92,6 @@ def test_validation_without_a_way_to_score(tmp_path):
         setattr(run, name, None)
         one_line(error, "meta_gradient='validation'", "environment", "use 'lagged'")
     check_validation(run, 2)
-
-
-def deepspeed(**zero_optimization):
-    return SimpleNamespace(deepspeed_config={"zero_optimization": zero_optimization})
-
-
-def test_fsdp(tmp_path):
-    with pytest.raises(ValueError) as error:
-        check_distributed(None, True, toy.config(tmp_path))
-    one_line(error, "FSDP", "use DDP")
-    check_distributed(None, True, toy.config(tmp_path, mixing_policy="fixed", mu_init=0.0))
-
-
-@pytest.mark.parametrize(
-    ("found", "plugin", "parts"),
-    [
-        ("0.19.7", deepspeed(stage=3), ["deepspeed 0.19.7", "loses gradients", "pip install 'deepspeed>=0.19.8'"]),
-        ("0.19.8", deepspeed(), ["ZeRO stage 0", "set zero_optimization.stage to 1, 2 or 3"]),
-        ("0.19.8", deepspeed(stage=3, offload_param={"device": "nvme"}), ["offload_param.device='nvme'", "remove it"]),
-        ("0.19.8", deepspeed(stage=2, offload_optimizer={"device": "cpu"}), ["offload_optimizer.device='cpu'"]),
-    ],
-    ids=["old", "stage 0", "nvme", "cpu"],
-)
-def test_deepspeed(tmp_path, monkeypatch, found, plugin, parts):
-    monkeypatch.setattr("trl_amft.input_checks.version", lambda package: found)
-    with pytest.raises(ValueError) as error:
-        check_distributed(plugin, False, toy.config(tmp_path))
-    one_line(error, *parts)
-    check_distributed(plugin, False, toy.config(tmp_path, mixing_policy="fixed", mu_init=0.0))
-
-
-def test_deepspeed_stages(tmp_path, monkeypatch):
-    monkeypatch.setattr("trl_amft.input_checks.version", lambda package: "0.20.0")
-    for stage in (1, 2, 3):
-        check_distributed(deepspeed(stage=stage, offload_param={"device": "none"}), False, toy.config(tmp_path))
-
-
-@pytest.mark.parametrize(("half", "optimizer", "part"), [(True, object(), "fp16"), (False, object(), "object")])
-def test_deepspeed_precision(half, optimizer, part):
-    engine = SimpleNamespace(fp16_enabled=lambda: half, optimizer=optimizer)
-    with pytest.raises(ValueError) as error:
-        zero_gradients(engine, None)
-    one_line(error, part, "is not supported")
-
-
-def test_deepspeed_with_another_gradient():
-    """What DeepSpeed stepped with must be what was written."""
-    engine = SimpleNamespace(
-        optimizer=SimpleNamespace(optimizer=None),
-        gradient_clipping=lambda: 1.0,
-        module=torch.nn.Linear(2, 2),
-        step=lambda: None,
-        get_global_grad_norm=lambda: torch.tensor(2.0),
-    )
-    shards = FlatGradients(engine, SimpleNamespace(device="cpu", deepspeed_engine_wrapped=None))
-    shards.step(2.001)
-    shards.step(math.nan)
-    with pytest.raises(RuntimeError) as error:
-        shards.step(2.1)
-    one_line(error, "norm 2", "norm 2.1", "zero_optimization")
 
 
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "meta_window": 1}

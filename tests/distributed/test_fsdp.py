@@ -1,8 +1,7 @@
 """Two processes under FSDP2 against one process without, on the same recorded rollouts, one without demonstrations."""
 
 import pytest
-import torch
-from runs import assert_same_run, launch, vector
+from runs import assert_same_run, launch
 
 
 FSDP = {"fsdp_options": {"transformer_layer_cls_to_wrap": "Qwen2DecoderLayer"}}

@@ -88,7 +88,9 @@ def whole_parameters(trainer):
     """Every parameter, put together where processes hold parts."""
     parameters = list(trainer.model.parameters())
     if any(isinstance(parameter, DTensor) for parameter in parameters):
-        whole = {name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in trainer.model.named_parameters()}
+        whole = {
+            name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in trainer.model.named_parameters()
+        }
         return {name: parameter.detach().clone() for name, parameter in whole.items()}
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         return toy.parameters(trainer)

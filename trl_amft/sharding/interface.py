@@ -61,7 +61,7 @@ class GradientShards(ABC):
         device (`torch.device`):
             Where the pieces are.
         held (`bool`):
-            Whether the optimizer waits for [`~GradientShards.step`] after the RL segment. Only DeepSpeed has to be told.
+            Whether the optimizer waits for [`~GradientShards.step`] after the RL segment. Only DeepSpeed is told.
     """
 
     num_elements: int
@@ -89,6 +89,7 @@ class GradientShards(ABC):
     def backward_context(self, last: bool) -> AbstractContextManager:
         """Context of one backward pass of a segment; only the last one synchronises, none of them steps."""
 
+    @abstractmethod
     def step(self, norm: float) -> None:
         """
         Called when the mixed gradient is written. Where the training loop does not step by itself, this does.

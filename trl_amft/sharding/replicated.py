@@ -78,3 +78,6 @@ class ReplicatedGradients(GradientShards):
         if last or self._accelerator.distributed_type == DistributedType.NO:
             return nullcontext()
         return self._accelerator.no_sync(self._model)
+
+    def step(self, norm: float) -> None:
+        """The training loop steps by itself."""

@@ -10,7 +10,6 @@ backward passes without a reset between them would overwrite (ZeRO-1 and 2) or a
 """
 
 import math
-from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate

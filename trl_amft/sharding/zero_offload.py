@@ -1,5 +1,5 @@
 """
-DeepSpeed ZeRO with the optimizer on the CPU: the reduced gradients lie beside it, in one flat float32 buffer per group.
+DeepSpeed ZeRO with the optimizer on the CPU: the reduced gradients lie beside it, one flat float32 buffer per group.
 
 DeepSpeed takes the norms by which it clips while it copies a gradient to the CPU, so that a gradient that is written
 later has to bring its norms along.
