@@ -1,0 +1,85 @@
+"""Maths problems made from a seed, as rows of the schema of `Elliott/Openr1-Math-46k-8192`.
+
+Linear equations, sums of fractions and greatest common divisors, each with its solution worked out inside
+`<think>…</think>` and the answer in `\\boxed{}`. They stand in for that dataset where nothing can be downloaded.
+"""
+
+import random
+from fractions import Fraction
+from math import gcd
+from typing import Any
+
+
+SYSTEM_PROMPT = "Think step by step between <think> and </think>, then put the final answer in \\boxed{}."
+
+# As in the dataset, some problems have no demonstration.
+WITHOUT_TARGET = 8
+
+
+def synthetic_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """
+    Different problems with their solutions.
+
+    Args:
+        count (`int`):
+            Number of rows, at most 10,000.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the problems. A larger `count` continues the same rows.
+
+    Returns:
+        `list[dict[str, Any]]`: rows with `data_source`, `prompt`, `target` (`None` in one of eight rows), `ability`,
+        `reward_model` and `extra_info`.
+    """
+    if not 1 <= count <= 10_000:
+        raise ValueError(f"count={count} must lie between 1 and 10,000, of which there are different problems")
+    rng = random.Random(f"maths {seed}")
+    rows: dict[str, dict[str, Any]] = {}
+    while len(rows) < count:
+        index = len(rows)
+        problem, steps, answer = KINDS[index % len(KINDS)](rng)
+        if problem in rows:
+            continue
+        solution = f"<think>\n{steps}\n</think>\n\nThe answer is \\boxed{{{answer}}}."
+        rows[problem] = {
+            "data_source": "synthetic",
+            "prompt": [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": problem}],
+            "target": None
+            if index % WITHOUT_TARGET == WITHOUT_TARGET - 1
+            else [{"role": "assistant", "content": solution}],
+            "ability": "math",
+            "reward_model": {"ground_truth": answer, "style": "rule"},
+            "extra_info": {"index": index, "split": "train"},
+        }
+    return list(rows.values())
+
+
+def _equation(rng: random.Random) -> tuple[str, str, str]:
+    factor, solution, shift = rng.randint(2, 19), rng.randint(-29, 29), rng.randint(1, 99)
+    total = factor * solution + shift
+    steps = f"{factor}x = {total} - {shift} = {total - shift}\nx = {total - shift} / {factor} = {solution}"
+    return f"Solve {factor}x + {shift} = {total} for x.", steps, str(solution)
+
+
+def _fractions(rng: random.Random) -> tuple[str, str, str]:
+    (a, b), (c, d) = (rng.sample(range(2, 13), 2) for _ in range(2))
+    total = Fraction(a, b) + Fraction(c, d)
+    steps = f"{a}/{b} + {c}/{d} = {a * d}/{b * d} + {c * b}/{b * d} = {a * d + c * b}/{b * d}\nLowest terms: {total}"
+    return f"Compute \\frac{{{a}}}{{{b}}} + \\frac{{{c}}}{{{d}}} in lowest terms.", steps, latex(total)
+
+
+def _common_divisor(rng: random.Random) -> tuple[str, str, str]:
+    factor = rng.randint(2, 30)
+    a, b = (factor * rng.randint(2, 40) for _ in range(2))
+    steps, high, low = [], max(a, b), min(a, b)
+    while low:
+        steps.append(f"{high} = {high // low} * {low} + {high % low}")
+        high, low = low, high % low
+    return f"What is the greatest common divisor of {a} and {b}?", "\n".join(steps), str(gcd(a, b))
+
+
+def latex(value: Fraction) -> str:
+    """A positive fraction as LaTeX, a whole number as digits."""
+    return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
+KINDS = (_equation, _fractions, _common_divisor)
