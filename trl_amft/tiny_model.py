@@ -1,19 +1,25 @@
 """A tiny causal language model and a character tokenizer, made from nothing but a seed.
 
 Tests, the quickstart and the study need a model that trains in minutes on a CPU and that no hub has to serve. It is an
-ordinary Qwen2 with an ordinary fast tokenizer, so whatever runs on it runs on a full-size checkpoint.
+ordinary Qwen2, or another family, with an ordinary fast tokenizer, so whatever runs on it runs on a full-size
+checkpoint.
 """
+
+from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 
 PAD_TOKEN = "<pad>"
 EOS_TOKEN = "<eos>"
+
+# Families whose configurations take the few sizes below, and whose tokenizer class leaves the one above as it is.
+MODEL_TYPES = ("qwen2", "qwen3", "llama", "mistral")
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
@@ -50,17 +56,20 @@ def build_character_tokenizer() -> PreTrainedTokenizerFast:
 
 def build_tiny_model(
     *,
+    model_type: str = "qwen2",
     hidden_size: int = 128,
     num_hidden_layers: int = 4,
     num_attention_heads: int = 4,
     intermediate_size: int | None = None,
     max_position_embeddings: int = 1024,
     seed: int = 0,
-) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
     """
-    Build a small Qwen2 with random weights, and the character tokenizer it reads.
+    Build a small model with random weights, and the character tokenizer it reads.
 
     Args:
+        model_type (`str`, *optional*, defaults to `"qwen2"`):
+            Family of the model, one of `MODEL_TYPES`.
         hidden_size (`int`, *optional*, defaults to `128`):
             Width of the model. Must be a multiple of `2 * num_attention_heads` (rotary embeddings pair dimensions).
         num_hidden_layers (`int`, *optional*, defaults to `4`):
@@ -77,13 +86,16 @@ def build_tiny_model(
     Returns:
         `tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]`: float32 model in training mode, and its tokenizer.
     """
+    if model_type not in MODEL_TYPES:
+        raise ValueError(f"model_type={model_type!r} is not known; choose one of: {', '.join(MODEL_TYPES)}")
     if hidden_size % (2 * num_attention_heads):
         raise ValueError(
             f"hidden_size={hidden_size} cannot be split into {num_attention_heads} heads of even width; choose a "
             f"multiple of {2 * num_attention_heads}"
         )
     tokenizer = build_character_tokenizer()
-    config = Qwen2Config(
+    config = AutoConfig.for_model(
+        model_type,
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size if intermediate_size is None else intermediate_size,
@@ -96,7 +108,23 @@ def build_tiny_model(
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+    if hasattr(config, "head_dim"):
+        config.head_dim = hidden_size // num_attention_heads
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = Qwen2ForCausalLM(config)
+        model = AutoModelForCausalLM.from_config(config)
     return model.train(), tokenizer
+
+
+def save_tiny_model(folder: str | Path, **kwargs) -> None:
+    """
+    Write a small model and its tokenizer where a checkpoint is expected.
+
+    Args:
+        folder (`str` or `Path`):
+            Where to. It is created.
+        **kwargs:
+            Arguments of [`build_tiny_model`].
+    """
+    for part in build_tiny_model(**kwargs):
+        part.save_pretrained(folder)
