@@ -15,8 +15,10 @@ from typing import Any
 from trl import ModelConfig, TrlParser
 
 from ..amft_config import AMFTConfig
+from .deepspeed_choice import choose_deepspeed, number_of_processes
 from .recipe_fields import METHODS, RecipeArguments, check_type, expected, kinds_of
 from .recipe_file import read_recipe
+from .smoke import HELP, smoke_recipe, this_machine
 from .usage import UsageError, suggest
 
 
@@ -37,12 +39,22 @@ class Recipe:
             Model, adapter and quantization.
         changed (`dict[str, Any]`):
             Every key that differs from its default, as given. Written to a file, it is a recipe of the same run.
+        notes (`list[str]`):
+            Lines on what was chosen between recipe, launcher and machine.
+        smoke (`bool`):
+            Whether the recipe is run in small.
+        written_model (`dict[str, Any]`, *optional*):
+            Arguments of [`~trl_amft.tiny_model.save_tiny_model`] for the folder `model_name_or_path`, which has to be
+            written first.
     """
 
     run: RecipeArguments
     training: AMFTConfig
     model: ModelConfig
     changed: dict[str, Any]
+    notes: list[str]
+    smoke: bool = False
+    written_model: dict[str, Any] | None = None
 
 
 class RecipeParser(TrlParser):
@@ -72,7 +84,8 @@ def parse_recipe(argv: list[str]) -> Recipe:
 
     Args:
         argv (`list[str]`):
-            Command line without the program: `--recipe FILE` (or `--recipe=FILE`), then any field with its value.
+            Command line without the program: `--recipe FILE` (or `--recipe=FILE`), possibly `--smoke`, then any field
+            with its value; `null` for a field that may be empty.
 
     Returns:
         [`Recipe`]
@@ -81,13 +94,14 @@ def parse_recipe(argv: list[str]) -> Recipe:
         [`UsageError`]: on anything that cannot be used, in one line.
     """
     path, argv = _split_recipe_path(argv)
-    parser = RecipeParser(prog="train.py", usage="%(prog)s --recipe FILE [--FIELD VALUE ...]")
+    smoke, argv = "--smoke" in argv, [token for token in argv if token != "--smoke"]
+    parser = RecipeParser(prog="train.py", usage="%(prog)s --recipe FILE [--smoke] [--FIELD VALUE ...]", epilog=HELP)
     defaults = vars(parser.parse_known_args([])[0])
 
     blank = argparse.Namespace(**dict.fromkeys(defaults, UNSET))
     namespace, unknown = parser.parse_known_args(argv, blank)
     _refuse_unknown_tokens(unknown, defaults)
-    command_line = {name: value for name, value in vars(namespace).items() if value is not UNSET}
+    command_line = {name: _as_given(name, value) for name, value in vars(namespace).items() if value is not UNSET}
 
     recipe = read_recipe(path) if path else {}
     for name, value in recipe.items():
@@ -104,6 +118,16 @@ def parse_recipe(argv: list[str]) -> Recipe:
             )
     parser.set_defaults_with_config(**recipe | METHODS[method] | command_line)
     resolved = vars(parser.parse_known_args([])[0])
+    notes, written_model = [], None
+    if smoke:
+        machine = this_machine(number_of_processes(), int(os.environ.get("RANK", "0")))
+        values = {name: _unquoted(name, value) for name, value in resolved.items()}
+        resolved, notes, written_model = smoke_recipe(
+            values, defaults, command_line, Path(path or "command_line").stem, machine
+        )
+    deepspeed, line = choose_deepspeed(resolved["deepspeed"], os.environ, number_of_processes())
+    notes += [line] if line else []
+    parser.set_defaults_with_config(**resolved | {"deepspeed": deepspeed})
     try:
         run, training, model = parser.parse_args_into_dataclasses([], look_for_args_file=False)
     except UsageError:
@@ -115,7 +139,7 @@ def parse_recipe(argv: list[str]) -> Recipe:
 
     _check_model_and_resume(run, training, model)
     changed = {name: _unquoted(name, value) for name, value in resolved.items() if value != defaults[name]}
-    return Recipe(run, training, model, changed)
+    return Recipe(run, training, model, changed, notes, smoke, written_model)
 
 
 def _split_recipe_path(argv: list[str]) -> tuple[str | None, list[str]]:
@@ -142,6 +166,11 @@ def _refuse_unknown_tokens(unknown: list[str], known: dict[str, Any]) -> None:
             raise UsageError(f"--{name} is not a known field; {suggest(name, [*known, 'recipe'])}")
     if unknown:
         raise UsageError(f"{unknown[0]!r} belongs to no field; write --FIELD VALUE, see --help")
+
+
+def _as_given(name: str, value: Any) -> Any:
+    # Only where text is allowed does the parser let the word pass.
+    return None if value == "null" and type(None) in kinds_of(name) else value
 
 
 def _unquoted(name: str, value: Any) -> Any:

@@ -50,7 +50,7 @@ class RunData:
     accuracy_funcs: list[Callable]
 
 
-def load_data(run: RecipeArguments, training: AMFTConfig) -> RunData:
+def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = None) -> RunData:
     """
     Load everything that a run trains on, and check that it fits the trainer's arguments.
 
@@ -59,6 +59,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig) -> RunData:
             Names the task or the datasets.
         training ([`AMFTConfig`]):
             Says what the trainer needs.
+        rows (`int`, *optional*):
+            Take only so many of each set. All if not given.
 
     Returns:
         [`RunData`]
@@ -88,6 +90,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig) -> RunData:
         splits = _load("demonstration_dataset_name", name, run.demonstration_dataset_config, run.dataset_streaming)
         demonstrations = _split(splits, "demonstration_dataset_split", run.demonstration_dataset_split, name)
         _check_demonstrations(demonstrations)
+    if rows is not None:
+        train, held_out, demonstrations = (_first(dataset, rows) for dataset in (train, held_out, demonstrations))
     # A streamed dataset may not know its columns before the first row is read.
     if train.column_names is not None and "prompt" not in train.column_names:
         raise UsageError(f"dataset_name has no column 'prompt', only: {', '.join(train.column_names)}; rename one")
@@ -135,6 +139,10 @@ def _split(splits: dict, field: str, split: str, name: str) -> Dataset | Iterabl
     if split not in splits:
         raise UsageError(f"{field}={split!r} is not a split of {name!r}; {suggest(split, splits)}")
     return splits[split]
+
+
+def _first(dataset: Dataset | IterableDataset | None, rows: int) -> Dataset | IterableDataset | None:
+    return dataset.select(range(min(rows, len(dataset)))) if isinstance(dataset, Dataset) else dataset
 
 
 def _check_demonstrations(dataset: Dataset | IterableDataset) -> None:

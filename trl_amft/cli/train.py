@@ -11,11 +11,12 @@ from trl import get_peft_config, get_quantization_config
 
 from ..amft_trainer import AMFTTrainer
 from ..reporting.run_table import run_table
-from ..tiny_model import build_tiny_model
+from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .held_out_evaluation import HeldOutEvaluation
 from .run_files import held_out_rows, write_run_files
+from .smoke import ROWS
 from .usage import UsageError, run_command
 
 
@@ -44,8 +45,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
     recipe = parse_recipe(argv)
+    if recipe.notes and recipe.training.process_index == 0:
+        print("\n".join(recipe.notes), flush=True)
     set_seed(recipe.training.seed)
-    data = load_data(recipe.run, recipe.training)
+    data = load_data(recipe.run, recipe.training, ROWS if recipe.smoke else None)
+    if recipe.written_model is not None:
+        save_tiny_model(recipe.model.model_name_or_path, **recipe.written_model)
     _check_model(recipe)
     return recipe, data, _checkpoint(recipe)
 
