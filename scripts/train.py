@@ -6,10 +6,8 @@ Train from a recipe. Every key of a recipe can be overridden on the command line
     accelerate launch --num_processes 2 scripts/train.py --recipe recipes/quickstart.yaml
 """
 
-import sys
-
+from trl_amft.cli.leave import leave
 from trl_amft.cli.train import main
 
-
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

@@ -39,9 +39,11 @@ def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:
 def assert_same_run(two: dict, one: dict, rounding: float = 1e-5) -> None:
     """The run of two processes is that of one, but for rounding, which is a share of each loss."""
     assert two["tokens"] == one["tokens"] and min(one["tokens"]) > 0
-    assert two["sft_loss"] == pytest.approx(one["sft_loss"], rel=rounding)
+    for name in ("sft_loss", "rl_loss"):
+        assert two[name] == pytest.approx(one[name], rel=rounding, abs=rounding)
     assert two["entropy_gap"] == pytest.approx(one["entropy_gap"], abs=rounding)
-    assert two["loss"] == pytest.approx(one["loss"], rel=10 * rounding, abs=rounding)
+    for run in (one, two):
+        assert_mixed_loss(run)
     judged = 0
     for (value, scale), (expected, expected_scale) in zip(two["products"], one["products"], strict=True):
         if expected == expected:  # NaN in the first mixed step, which has nothing to judge
@@ -52,6 +54,14 @@ def assert_same_run(two: dict, one: dict, rounding: float = 1e-5) -> None:
     assert two["weights"] == pytest.approx(one["weights"], abs=1e-3)
     assert len(set(one["weights"])) > 1
     assert_same_parameters(two, one)
+
+
+def assert_mixed_loss(run: dict) -> None:
+    """What is logged as the loss is (1 − μ) L_RL + μ L_SFT with the weight of that run."""
+    mixed = len(run["weights"])
+    parts = zip(run["weights"], run["rl_loss"], run["sft_loss"][-mixed:], strict=True)
+    expected = [(1 - mu) * rl + mu * sft for mu, rl, sft in parts]
+    assert run["loss"][-mixed:] == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
 def assert_same_parameters(two: dict, one: dict) -> None:

@@ -19,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import toy  # noqa: E402
 from trl_amft import AMFTTrainer  # noqa: E402
+from trl_amft.cli.leave import leave  # noqa: E402
 
 
 GLOBAL_BATCH, GENERATIONS, GLOBAL_DEMONSTRATIONS = 16, 4, 4
@@ -172,6 +173,7 @@ def main() -> None:
             "products": products,
             "start": start,
             "end": end,
+            "rl_loss": [log["amft/rl_loss"] for log in logs if "amft/rl_loss" in log],
             "sft_loss": [log["amft/sft_loss"] for log in logs if "amft/sft_loss" in log],
             "tokens": [log["demonstrations/tokens"] for log in logs if "demonstrations/tokens" in log],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
@@ -184,3 +186,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
+    leave(0)
