@@ -9,5 +9,6 @@ Train from a recipe. Every key of a recipe can be overridden on the command line
 from trl_amft.cli.leave import leave
 from trl_amft.cli.train import main
 
+
 if __name__ == "__main__":
     leave(main())

@@ -2,8 +2,8 @@
 The end of a process that trained together with others.
 
 A thread of Gloo, the backend for CPUs, may still hold tensors of the last collective when the interpreter goes down.
-Releasing them then aborts the process, after everything went well: a launcher would report a failed run. So a process of
-several runs its exit handlers and leaves without taking the interpreter down.
+Releasing them then aborts the process, after everything went well, and a launcher would report a failed run. So a
+process of several runs its exit handlers and leaves without taking the interpreter down.
 """
 
 import atexit
