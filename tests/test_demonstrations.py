@@ -14,6 +14,7 @@ from trl_amft.demonstrations import (
     DemonstrationTokenizer,
     collate_demonstrations,
     to_prompt_completion,
+    without_opened_tag,
 )
 from trl_amft.losses import IGNORE_INDEX
 
@@ -99,13 +100,28 @@ def test_other_ends_of_a_completion_count():
     [
         (None, "a</think>b", "<user>p<eos>\n<assistant>", "b<eos>"),  # what the template does without a thinking tag
         (1, "a</think>b", "<user>p<eos>\n<assistant><think>", "a</think>b<eos>"),
-        (1, "<think>a</think>b", "<user>p<eos>\n<assistant><think>", "<think>a</think>b<eos>"),  # told by the check
+        (1, "<think>a</think>b", "<user>p<eos>\n<assistant><think>", "a</think>b<eos>"),  # the prompt has the tag
     ],
 )
 def test_generation_prompt_with_a_thinking_tag(think, content, prompt, completion):
     kwargs = {"chat_template": CHATML, **({} if think is None else {"think": True})}
     row = {"prompt": user("p"), "completion": assistant(content)}
     assert text(tokenizer(template_kwargs=kwargs)(row)) == (prompt, completion)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "rest"),
+    [
+        ("p<think>\n", "<think>\na</think>b", "a</think>b"),
+        ("p<think>", "<think>\na</think>b", "\na</think>b"),
+        ("p<think>\n", "<think>a</think>b", "a</think>b"),
+        ("p<think>\n", "a</think>b", "a</think>b"),
+        ("p", "<think>\na</think>b", "<think>\na</think>b"),
+        ("p<think>\n", "\n<think>\na", "a"),
+    ],
+)
+def test_tag_that_the_prompt_has_opened(prompt, completion, rest):
+    assert without_opened_tag(prompt, completion) == rest
 
 
 def test_content_in_parts():

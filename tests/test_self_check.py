@@ -96,10 +96,12 @@ def test_dropped_rows_are_counted(tmp_path, capsys):
 
 
 def test_thinking_tag_is_doubled(tmp_path, capsys):
-    def run(content):
+    def run(content, prompt=None):
         tokenizer = toy.model()[1]
         tokenizer.chat_template = THINKING
         demonstrations = pairs([{"role": "user", "content": "0a:"}], [{"role": "assistant", "content": content}])
+        if prompt is not None:
+            demonstrations = pairs(prompt, content)
         return trainer(
             tmp_path,
             demonstrations,
@@ -108,12 +110,12 @@ def test_thinking_tag_is_doubled(tmp_path, capsys):
             max_demonstration_length=40,
         )
 
-    problems, printed = check(run("<think>a</think>3"), capsys)
+    problems, printed = check(run("<think>a</think>3", prompt="0a:<think>\n"), capsys)
     assert len(problems) == 1 and "<think> is doubled" in problems[0] and "strip it" in problems[0]
     assert "  example, without loss: '0a:<think>\\n'\n" in printed
     assert "  example, with loss:    '<think>a</think>3<eos>'\n" in printed
-    # Without the tag, or with just that of the generation prompt, nothing is doubled.
-    for content in ("a</think>3", "<think>\na</think>3"):
+    # A conversation is rendered without the tag that the generation prompt has opened.
+    for content in ("a</think>3", "<think>a</think>3", "<think>\na</think>3"):
         problems, printed = check(run(content), capsys)
         assert problems == [] and "  example, with loss:    'a</think>3<eos>'\n" in printed
 

@@ -20,6 +20,8 @@ PROMPT_IDS = "demonstration_prompt_ids"
 COMPLETION_IDS = "demonstration_completion_ids"
 STATUS = "demonstration_status"
 
+THINK = "<think>"
+
 NO_IMAGES = (
     "a demonstration holds images, which are not supported: give text-only demonstrations (a separate "
     "`demonstration_dataset` may be text-only beside an image training set)"
@@ -126,8 +128,9 @@ class DemonstrationTokenizer:
             completion_text = full_text[len(prompt_text) :]
         else:
             # Some templates write into the generation prompt what they omit from finished turns (a thinking tag).
-            # Rollouts start after the generation prompt, so demonstrations do as well.
+            # Rollouts start after the generation prompt, so demonstrations do as well, without a second tag.
             completion_text = "".join(_text(message.get("content")) for message in completion)
+            completion_text = without_opened_tag(prompt_text, completion_text)
         tokenize = lambda text: self.tokenizer(text=text, add_special_tokens=False)["input_ids"]  # noqa: E731
         return tokenize(prompt_text), tokenize(completion_text)
 
@@ -142,6 +145,25 @@ class DemonstrationTokenizer:
 def _text(content: str | list[dict[str, Any]] | None) -> str:
     """Text of a message, whose content may be given in parts."""
     return "".join(part["text"] for part in content) if isinstance(content, list) else content or ""
+
+
+def without_opened_tag(prompt: str, completion: str) -> str:
+    """
+    Drop the thinking tag of a completion where the prompt has opened it.
+
+    Args:
+        prompt (`str`):
+            Rendered prompt, possibly ending in the tag and white space.
+        completion (`str`):
+            Completion, possibly starting with the tag.
+
+    Returns:
+        `str`: the completion without the tag, and without the white space after it that the prompt has as well.
+    """
+    if not prompt.rstrip().endswith(THINK) or not completion.lstrip().startswith(THINK):
+        return completion
+    space = prompt[len(prompt.rstrip()) :]
+    return completion.lstrip().removeprefix(THINK).removeprefix(space)
 
 
 def collate_demonstrations(rows: list[dict[str, Any]], pad_token_id: int) -> dict[str, Tensor]:
