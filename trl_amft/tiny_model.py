@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 
 PAD_TOKEN = "<pad>"
@@ -112,7 +112,8 @@ def build_tiny_model(
         config.head_dim = hidden_size // num_attention_heads
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(config)
+        # Not `from_config`, which under ZeRO-3 would shard the model before the processes know of each other.
+        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     return model.train(), tokenizer
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from trl import ModelConfig, TrlParser
 
 from ..amft_config import AMFTConfig
@@ -120,14 +121,19 @@ def parse_recipe(argv: list[str]) -> Recipe:
     resolved = vars(parser.parse_known_args([])[0])
     notes, written_model = [], None
     if smoke:
-        machine = this_machine(number_of_processes(), int(os.environ.get("RANK", "0")))
+        machine = this_machine(number_of_processes())
         values = {name: _unquoted(name, value) for name, value in resolved.items()}
         resolved, notes, written_model = smoke_recipe(
             values, defaults, command_line, Path(path or "command_line").stem, machine
         )
     deepspeed, line = choose_deepspeed(resolved["deepspeed"], os.environ, number_of_processes())
     notes += [line] if line else []
-    parser.set_defaults_with_config(**resolved | {"deepspeed": deepspeed})
+    fitted = {**resolved, "deepspeed": deepspeed}
+    if number_of_processes() > 1 and not resolved["use_cpu"] and not torch.accelerator.is_available():
+        # Otherwise each process would take itself for the only one.
+        fitted["use_cpu"] = True
+        notes.append(f"use_cpu: true, because {number_of_processes()} processes run and there is no accelerator")
+    parser.set_defaults_with_config(**fitted)
     try:
         run, training, model = parser.parse_args_into_dataclasses([], look_for_args_file=False)
     except UsageError:

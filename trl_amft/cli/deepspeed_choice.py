@@ -63,8 +63,8 @@ def choose_deepspeed(
             "'trl_amft[deepspeed]'`, or give --deepspeed null for plain DDP"
         )
     return entry, (
-        f"sharding: {_describe(entry)} of the recipe, because {processes} processes run and the launcher chose nothing "
-        "else (--deepspeed null: plain DDP)"
+        f"sharding: {_describe(entry)} of the recipe, because {processes} processes run and the launcher chose none "
+        "(--deepspeed null: plain DDP)"
     )
 
 

@@ -40,6 +40,9 @@ class RecipeArguments(ScriptArguments):
         tiny_model (`dict`, *optional*):
             Keyword arguments of [`~trl_amft.tiny_model.build_tiny_model`]: train a small model from random weights.
             Instead of `model_name_or_path`.
+        model_config (`dict`, *optional*):
+            Keys of the model's `config.json` with the values that they shall have, for the trainer and vLLM alike, for
+            example a longer context.
         reward_funcs (`list[str]`, *optional*):
             Reward functions, each as an import path `"package.module:function"` or as the name of a reward of
             `trl.rewards`. Required with `dataset_name`; with `task` they are added to the task's own. The held-out
@@ -68,6 +71,9 @@ class RecipeArguments(ScriptArguments):
     tiny_model: dict | str | None = field(
         default=None,
         metadata={"help": "Keyword arguments of `build_tiny_model`, instead of `model_name_or_path`."},
+    )
+    model_config: dict | str | None = field(
+        default=None, metadata={"help": "Keys of the model's `config.json` with other values, for trainer and vLLM."}
     )
     reward_funcs: list[str] | None = field(
         default=None,
@@ -99,7 +105,7 @@ class RecipeArguments(ScriptArguments):
     )
 
     def __post_init__(self):
-        for name in ("task_kwargs", "tiny_model"):
+        for name in ("task_kwargs", "tiny_model", "model_config"):
             setattr(self, name, _as_mapping(name, getattr(self, name)))
         if (self.task is None) == (self.dataset_name is None):
             raise UsageError(f"task={self.task!r} and dataset_name={self.dataset_name!r}: give exactly one of the two")
@@ -113,6 +119,10 @@ class RecipeArguments(ScriptArguments):
             known = inspect.signature(build_tiny_model).parameters
             if name not in known:
                 raise UsageError(f"tiny_model has no argument {name}={value!r}; {suggest(name, known)}")
+        if self.tiny_model is not None and self.model_config:
+            raise UsageError(
+                f"model_config={self.model_config!r} is for model_name_or_path; drop it beside tiny_model"
+            )
         if self.held_out_samples < 0:
             raise UsageError(f"held_out_samples={self.held_out_samples} is negative; give 0 to skip, or more")
         if self.max_eval_samples is not None and self.max_eval_samples < 1:

@@ -35,9 +35,9 @@ TINY_MODEL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 
 
 # What belongs to the model or the data that are replaced, or to a larger batch: back to its default.
 DROPPED = (
-    *("model_revision", "model_init_kwargs", "load_in_4bit", "load_in_8bit", "dataset_config", "dataset_streaming"),
-    *("demonstration_dataset_config", "steps_per_generation", "generation_batch_size", "num_generations_eval"),
-    *("meta_batch_size", "vllm_max_model_length", "resume_from_checkpoint"),
+    *("model_revision", "model_config", "model_init_kwargs", "load_in_4bit", "load_in_8bit", "vllm_max_model_length"),
+    *("dataset_config", "dataset_streaming", "demonstration_dataset_config", "resume_from_checkpoint"),
+    *("steps_per_generation", "generation_batch_size", "num_generations_eval", "meta_batch_size"),
 )
 ALWAYS = {
     "num_generations": 2,
@@ -79,15 +79,12 @@ class Machine:
             Whether vLLM is installed.
         processes (`int`):
             Processes of this launch.
-        rank (`int`):
-            Which of them this is.
     """
 
     gpu: bool
     bf16: bool
     vllm: bool
     processes: int
-    rank: int
 
 
 class Smoke(NamedTuple):
@@ -107,13 +104,11 @@ class Smoke(NamedTuple):
     tiny_model: dict[str, Any] | None
 
 
-def this_machine(processes: int, rank: int) -> Machine:
+def this_machine(processes: int) -> Machine:
     """
     Args:
         processes (`int`):
             Processes of this launch.
-        rank (`int`):
-            Which of them this is.
 
     Returns:
         [`Machine`]
@@ -124,7 +119,6 @@ def this_machine(processes: int, rank: int) -> Machine:
         bf16=gpu and torch.cuda.is_bf16_supported(),
         vllm=find_spec("vllm") is not None,
         processes=processes,
-        rank=rank,
     )
 
 
@@ -164,8 +158,7 @@ def smoke_recipe(
     tiny_model = None
     if recipe["model_name_or_path"] is not None:
         tiny_model = {"model_type": family(recipe["model_name_or_path"]), **TINY_MODEL}
-        # Every process has a copy of its own, so that none has to wait for another.
-        small["model_name_or_path"] = str(Path(small["output_dir"]) / "tiny_model" / f"rank{machine.rank}")
+        small["model_name_or_path"] = str(Path(small["output_dir"]) / "tiny_model")
     if recipe["task"] in SMOKE_KWARGS:
         small["task_kwargs"] = (recipe["task_kwargs"] or {}) | SMOKE_KWARGS[recipe["task"]]
     return Smoke(small, _fit_machine(small, given, machine), tiny_model)

@@ -2,8 +2,10 @@
 
 import functools
 import sys
+from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoConfig, set_seed
 from transformers.trainer_utils import get_last_checkpoint
@@ -15,6 +17,7 @@ from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .held_out_evaluation import HeldOutEvaluation
+from .model_folder import folder_with_config
 from .run_files import held_out_rows, write_run_files
 from .smoke import ROWS
 from .usage import UsageError, run_command
@@ -45,13 +48,21 @@ def main(argv: list[str] | None = None) -> int:
 
 def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
     recipe = parse_recipe(argv)
-    if recipe.notes and recipe.training.process_index == 0:
+    state = PartialState()
+    if recipe.notes and state.is_main_process:
         print("\n".join(recipe.notes), flush=True)
     set_seed(recipe.training.seed)
     data = load_data(recipe.run, recipe.training, ROWS if recipe.smoke else None)
     if recipe.written_model is not None:
-        save_tiny_model(recipe.model.model_name_or_path, **recipe.written_model)
+        if state.is_main_process:
+            save_tiny_model(recipe.model.model_name_or_path, **recipe.written_model)
+        state.wait_for_everyone()
     _check_model(recipe)
+    if recipe.run.model_config:
+        model, folder = recipe.model, Path(recipe.training.output_dir) / "model"
+        model.model_name_or_path = folder_with_config(
+            model.model_name_or_path, model.model_revision, recipe.run.model_config, folder
+        )
     return recipe, data, _checkpoint(recipe)
 
 

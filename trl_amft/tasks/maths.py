@@ -121,8 +121,8 @@ def _load(name: str, split: str) -> Dataset:
     # Network, Hub, builder and schema errors have no common base class.
     except Exception as error:
         raise ValueError(
-            f"dataset={name!r} with split={split!r} cannot be loaded ({type(error).__name__}: {error}); give a name on "
-            f"the Hub, a JSON lines or Parquet file, a saved folder, or {SYNTHETIC!r}"
+            f"dataset={name!r} with split={split!r} cannot be loaded ({type(error).__name__}: {error}); give a name "
+            f"on the Hub, a JSON lines or Parquet file, a saved folder, or {SYNTHETIC!r}"
         ) from None
 
 
@@ -136,6 +136,6 @@ def _check_schema(name: str, rows: Dataset) -> None:
             missing.append("prompt as a list of messages")
     if missing:
         raise ValueError(
-            f"dataset={name!r} has the columns {', '.join(rows.column_names)}; expected {', '.join(COLUMNS)}, missing: "
-            f"{', '.join(missing)}"
+            f"dataset={name!r} has the columns {', '.join(rows.column_names)}; expected {', '.join(COLUMNS)}, "
+            f"missing: {', '.join(missing)}"
         )
