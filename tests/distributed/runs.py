@@ -1,35 +1,14 @@
 """Starts worker.py in one or several processes and compares what came out."""
 
-import json
-import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 
 
-WORKER = str(Path(__file__).parent / "worker.py")
-
-
-def launch(folder: Path, processes: int, overrides: dict) -> dict:
-    result = folder / f"result-{processes}.pt"
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
-    environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
-    run = subprocess.run(
-        [*launcher, WORKER, str(result), json.dumps(overrides)],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
-    return torch.load(result, weights_only=True)
+launch = partial(processes.launch, Path(__file__).parent / "worker.py")
 
 
 def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:

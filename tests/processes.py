@@ -1,0 +1,41 @@
+"""Starts a worker script in one or several processes and reads what it wrote."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+
+def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
+    """
+    Run a worker and return the result of its main process.
+
+    Args:
+        worker (`Path`):
+            Script that takes a file for its result, and JSON.
+        folder (`Path`):
+            Where the run writes.
+        processes (`int`):
+            How many processes train together.
+        overrides (`dict`):
+            Handed to the worker. With `"zero_stage"` DeepSpeed is used.
+    """
+    result = folder / f"result-{processes}.pt"
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
+    environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
+    run = subprocess.run(
+        [*launcher, str(worker), str(result), json.dumps(overrides)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
+    return torch.load(result, weights_only=True)
