@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate.utils import get_free_port
 
 
 def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
@@ -27,7 +28,12 @@ def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
     launcher = [sys.executable]
     if processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+        "MASTER_PORT": str(get_free_port()),
+    }
     # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
     environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
     run = subprocess.run(

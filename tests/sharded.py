@@ -1,4 +1,4 @@
-"""What tests under DeepSpeed and FSDP share: a configuration that cuts everything, and parameters put together again."""
+"""What tests under DeepSpeed and FSDP share: settings that cut everything, and parameters put together again."""
 
 from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedType

@@ -3,9 +3,10 @@
 from functools import partial
 from pathlib import Path
 
-import processes
 import pytest
 import torch
+
+import processes
 
 
 launch = partial(processes.launch, Path(__file__).parent / "worker.py")

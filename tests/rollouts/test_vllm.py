@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import launch
 
 import toy
+from processes import launch
 
 
 run = partial(launch, Path(__file__).parent / "worker.py")
