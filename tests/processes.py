@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import torch
-from accelerate.utils import get_free_port
+from torch.distributed.elastic.utils.distributed import get_free_port
 
 
 def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
