@@ -10,6 +10,7 @@ from transformers import TrainerCallback
 import toy
 from test_bad_input import one_line, trainer
 from trl_amft.input_checks import check_validation
+from trl_amft.reward_errors import RewardError
 
 
 def refused(tmp_path, *args, **kwargs):
@@ -114,32 +115,62 @@ def explode(values):
 @pytest.mark.parametrize(
     ("what", "parts"),
     [
-        (explode, ["a reward function failed (ZeroDivisionError: no judge)"]),
+        (explode, ["the reward function 'reward' failed (ZeroDivisionError: no judge)"]),
         (
             lambda values: values[1:],
-            ["a reward function failed (ValueError", "returned 7 rewards, but 8 were expected"],
+            ["'reward' failed (ValueError", "returned 7 rewards, but 8 were expected"],
         ),
-        (lambda values: ["high"] * len(values), ["a reward function failed (ValueError"]),
+        (lambda values: ["high"] * len(values), ["'reward' failed (ValueError"]),
         (lambda values: [math.inf, *values[1:]], ["'reward'", "returned inf", "return finite rewards"]),
         (lambda values: [*values[1:], -math.inf], ["'reward'", "returned inf", "return finite rewards"]),
     ],
     ids=["raises", "wrong length", "text", "inf", "minus inf"],
 )
-def test_failing_reward_names_the_step_and_the_checkpoint(tmp_path, what, parts):
-    with pytest.raises(RuntimeError) as error:
-        trainer(tmp_path, reward=failing(what), **SAVING).train()
-    checkpoint = tmp_path / "checkpoint-2"
+def test_failing_reward_loses_nothing(tmp_path, what, parts):
+    """The step before the failure is saved, and resumed as if nothing had happened."""
+    whole = trainer(tmp_path / "whole", **SAVING)
+    whole.train()
+    with pytest.raises(RewardError) as error:
+        trainer(tmp_path / "broken", reward=failing(what), **SAVING).train()
+    checkpoint = tmp_path / "broken" / "checkpoint-3"
     one_line(error, "step 3: ", f"resume from {checkpoint}", *parts)
-    repaired = trainer(tmp_path, **SAVING)
+    repaired = trainer(tmp_path / "broken", **SAVING)
     repaired.train(resume_from_checkpoint=str(checkpoint))
-    assert repaired.state.global_step == 6
+    assert weights(repaired) == weights(whole)
+    for name, value in toy.parameters(whole).items():
+        assert torch.equal(toy.parameters(repaired)[name], value), name
     assert repaired.mixing_callback.policy.updates == 4, "the evidence of the first steps was not lost"
 
 
-def test_failing_reward_before_any_checkpoint(tmp_path):
-    with pytest.raises(RuntimeError) as error:
+def test_failing_asynchronous_reward(tmp_path):
+    async def reward(completions, **kwargs):
+        raise OSError("judge is out of reach")
+
+    with pytest.raises(RewardError) as error:
+        trainer(tmp_path, reward=reward, **SAVING).train()
+    one_line(error, "'reward' failed (OSError: judge is out of reach)")
+
+
+def test_failing_reward_in_the_first_step(tmp_path):
+    with pytest.raises(RewardError) as error:
         trainer(tmp_path / "new", reward=failing(explode, at=0), **SAVING).train()
-    one_line(error, "step 0: ", "no checkpoint was saved yet")
+    one_line(error, "step 0: ", "nothing was trained yet")
+
+
+def test_failing_reward_on_a_full_disk(tmp_path, monkeypatch):
+    """The checkpoint that is there already is named."""
+    run = trainer(tmp_path, reward=failing(explode), **SAVING)
+    save = run._save_rng_state
+
+    def full(folder):
+        if run.state.global_step == 3:
+            raise OSError("no space left on device")
+        save(folder)
+
+    monkeypatch.setattr(run, "_save_rng_state", full)
+    with pytest.raises(RewardError) as error:
+        run.train()
+    one_line(error, f"resume from {tmp_path / 'checkpoint-2'}")
 
 
 def weights(run):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from trl import GRPOTrainer
+from trl.generation.vllm_client import VLLMClient
+from trl.generation.vllm_generation import VLLMGeneration
 
 import toy
 from trl_amft import AMFTTrainer, compat
@@ -19,6 +21,8 @@ REPOSITORY = Path(__file__).parents[1]
 
 def test_the_contract_holds():
     assert compat.broken_contract(GRPOTrainer) == []
+    assert compat.broken_contract(VLLMGeneration, compat.GENERATION_CONTRACT) == []
+    assert compat.broken_contract(VLLMClient, compat.CLIENT_CONTRACT) == []
 
 
 def test_a_changed_signature_is_reported():

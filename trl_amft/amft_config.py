@@ -164,6 +164,11 @@ class AMFTConfig(GRPOConfig):
             raise ValueError(
                 "fp16=True is not supported: gradients would carry the loss scale into the meta-gradient; use bf16"
             )
+        if self.enable_jit_checkpoint:
+            raise ValueError(
+                "enable_jit_checkpoint=True is not supported: it saves in the middle of a step, which cannot be "
+                "resumed exactly; leave it out and add the callback trl_amft.StopOnSignal"
+            )
         super().__post_init__()
         self._check_mixing()
         self._check_steps()
@@ -177,11 +182,16 @@ class AMFTConfig(GRPOConfig):
             self.max_demonstration_length = self.max_completion_length
 
     @property
+    def generation_steps(self) -> int:
+        """Micro-batches that one batch of rollouts serves."""
+        return self.steps_per_generation * self.num_iterations
+
+    @property
     def meta_estimate_interval(self) -> int:
         """Optimizer steps between two gradients that can judge μ: rollouts that serve several steps judge once."""
         if self.meta_gradient == "validation":
             return self.meta_interval
-        return max(-(-self.steps_per_generation * self.num_iterations // self.gradient_accumulation_steps), 1)
+        return max(-(-self.generation_steps // self.gradient_accumulation_steps), 1)
 
     def _check_ranges(self) -> None:
         inf = math.inf
@@ -241,7 +251,7 @@ class AMFTConfig(GRPOConfig):
             )
 
     def _check_steps(self) -> None:
-        generation_steps = self.steps_per_generation * self.num_iterations
+        generation_steps = self.generation_steps
         if 0 < self.max_steps < self.sft_warmup_steps:
             raise ValueError(
                 f"sft_warmup_steps={self.sft_warmup_steps} exceeds max_steps={self.max_steps}, of which it is a part: "

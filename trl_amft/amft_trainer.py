@@ -5,13 +5,9 @@ Each optimizer step runs the RL micro-batches of GRPOTrainer unchanged, then as 
 end in an ordinary synchronised gradient; the mixed gradient replaces them before clipping and the optimizer.
 """
 
-import logging
-import math
-import os
 from functools import partial
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl import GRPOTrainer
@@ -20,6 +16,7 @@ from trl.trainer.utils import get_config_model_id
 from . import input_checks
 from .amft_config import AMFTConfig
 from .callbacks import MixingWeightCallback
+from .checkpoints import StepStart, check_world_size, load_evidence, save_evidence, save_whole, saved_on_failure
 from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
@@ -28,15 +25,13 @@ from .mixing import MIXING_POLICIES, MixingSignals
 from .model_card import PAPER, append_paper_status
 from .prompt_sampler import PromptSampler
 from .reward_errors import guarded_rewards
+from .rollout_server import guard_server
 from .rollout_signals import GROUP_VARIES, RolloutSignals, group_varies
 from .self_check import filter_by_reward, run_self_check
 from .sharding import open_gradients
+from .step_metrics import step_metrics
 from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
-
-
-logger = logging.getLogger(__name__)
-EVIDENCE_FILE = "amft_evidence.safetensors"
 
 
 class AMFTTrainer(GRPOTrainer):
@@ -73,6 +68,10 @@ class AMFTTrainer(GRPOTrainer):
     _tag_names = ["trl", "amft", "grpo"]
     _name = "AMFT"
     _paper = PAPER
+
+    # Where a checkpoint is being written, as long as it is.
+    staging_folder: str | None = None
+    step_start: StepStart | None = None
 
     def __init__(
         self,
@@ -135,7 +134,7 @@ class AMFTTrainer(GRPOTrainer):
         self.step_algebra: TwoSegmentStep | None = None
         self._learns = MIXING_POLICIES[args.mixing_policy].needs_meta_gradient
         self._signals = RolloutSignals(self.accelerator)
-        self._micro_step = 0
+        guard_server(self)
 
     @property
     def mixing_callback(self) -> MixingWeightCallback:
@@ -147,14 +146,21 @@ class AMFTTrainer(GRPOTrainer):
         """μ of the last optimizer step, in [0, 1]."""
         return self.mixing_callback.mu
 
-    def train(self, *args, **kwargs):
-        """Train; see [`~transformers.Trainer.train`]. Tells about the demonstrations first."""
+    def train(self, resume_from_checkpoint=None, *args, **kwargs):
+        """
+        Train; see [`~transformers.Trainer.train`]. Tells about the demonstrations first. A run that is ended by its
+        rewards or by the vLLM server is saved before the [`~trl_amft.checkpoints.ResumableError`].
+        """
         # A run that was broken off in this object, or finished, leaves nothing to the next.
         self._micro_step, self._step, self._buffered_inputs, self.step_algebra = 0, 0, None, None
+        self._last_loaded_step, self.step_start = -1, None
         self.window.clear()
+        if self.is_deepspeed_enabled and resume_from_checkpoint:
+            check_world_size(resume_from_checkpoint, self.args)
         if self.demonstrations is not None:
             run_self_check(self)
-        return super().train(*args, **kwargs)
+        with saved_on_failure(self):
+            return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _get_train_sampler(self, dataset=None):
         lead_in = self.args.sft_warmup_steps * self.args.gradient_accumulation_steps * self.args.generation_batch_size
@@ -182,6 +188,7 @@ class AMFTTrainer(GRPOTrainer):
         return (1.0 - mu) * self._rl_loss + mu * sft_loss - (self._rl_loss - loss)
 
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
+        self.step_start = StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
         if self.step_algebra is None:
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
             shards = open_gradients(model, self.optimizer, self.accelerator, self.args.max_grad_norm)
@@ -191,7 +198,7 @@ class AMFTTrainer(GRPOTrainer):
         self._signals.reset()
         self._rl_loss = torch.zeros((), device=self.accelerator.device)
         # The rollouts are of the present parameters only in the first optimizer step that uses them.
-        self._fresh = self._step % (self.args.steps_per_generation * self.num_iterations) == 0
+        self._fresh = self._step % self.args.generation_steps == 0
         if known != 0.0:
             callback = self.mixing_callback
             callback.demonstrations_consumed = self._supervised.draw(
@@ -231,22 +238,14 @@ class AMFTTrainer(GRPOTrainer):
         sensitivity = algebra.combine(mu, products, learning_rate if informative else None)
         if sensitivity is not None:
             self.window.add_sensitivity(step, *sensitivity)
-        rl_part = (1.0 - mu) * products.rl_norm
-        metrics = {
-            "amft/mu": mu,
-            "amft/rl_loss": self.accelerator.reduce(self._rl_loss.clone(), reduction="mean").item(),
-            "amft/rl_grad_norm": products.rl_norm,
-            "amft/sft_grad_norm": products.sft_norm,
-            "amft/grad_cosine": products.cosine,
-            "amft/effective_sft_ratio": mu * products.sft_norm / rl_part if rl_part > 0.0 else math.nan,
-            **self._supervised.metrics(),
-            **{f"amft/{name}": value for name, value in callback.policy.metrics().items()},
-        }
-        if estimate is not None:
-            metrics["amft/meta_gradient"] = estimate.value * learning_rate
-            metrics["amft/meta_gradient_cosine"] = estimate.cosine
-            metrics["amft/meta_gradient_snr"] = estimate.t_value
-        self._log_metrics(metrics)
+        rl_loss = self.accelerator.reduce(self._rl_loss.clone(), reduction="mean").item()
+        self._log_metrics(
+            {
+                **step_metrics(mu, rl_loss, products, estimate, learning_rate),
+                **self._supervised.metrics(),
+                **{f"amft/{name}": value for name, value in callback.policy.metrics().items()},
+            }
+        )
         return sft_loss
 
     def _agree(self, mu: float) -> float:
@@ -280,19 +279,21 @@ class AMFTTrainer(GRPOTrainer):
         self._rewards = guarded_rewards(self, compute)
         return self._rewards
 
+    def _get_output_dir(self, trial):
+        return self.staging_folder or super()._get_output_dir(trial)
+
+    def _save_checkpoint(self, model, trial):
+        save_whole(self, partial(super()._save_checkpoint, model, trial), self._get_output_dir(trial))
+
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
-        if self.args.should_save and self._learns:
-            save_file(self.window.state_dict(), os.path.join(output_dir, EVIDENCE_FILE))
+        if self._learns:
+            save_evidence(self, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
-        path = os.path.join(checkpoint, EVIDENCE_FILE) if checkpoint else None
-        if path is not None and os.path.isfile(path) and self._learns:
-            try:
-                self.window.load_state_dict(load_file(path), self.accelerator.device)
-            except ValueError as error:
-                logger.warning("%s: the evidence so far is dropped.", error)
+        if checkpoint and self._learns:
+            load_evidence(self, checkpoint)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)

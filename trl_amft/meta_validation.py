@@ -5,13 +5,11 @@ The validation form of the utility's gradient: rollouts on held-out prompts with
 KL, no clipping. The training run must not notice: random state, metrics, logs and counters are as before.
 """
 
-import random
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -19,6 +17,7 @@ from transformers import TrainerCallback
 
 from .input_checks import check_validation
 from .losses import policy_gradient_loss
+from .random_state import random_state, set_random_state
 from .rollout_signals import GROUP_VARIES
 
 
@@ -111,7 +110,7 @@ def undisturbed(trainer: "AMFTTrainer", seed: int) -> Iterator[None]:
     kept = {name: getattr(trainer, name) for name in ("_metrics", "_logs", "_pending_extra_logs", "_pending_metrics")}
     scaling = trainer.scale_rewards, trainer.multi_objective_aggregation
     tokens = trainer.state.num_input_tokens_seen
-    python_state, numpy_state = random.getstate(), np.random.get_state()
+    generators = random_state()
     trainer._metrics = {"train": defaultdict(list), "eval": defaultdict(list)}
     trainer._logs = {
         name: defaultdict(deque) if isinstance(log, dict) else deque() for name, log in kept["_logs"].items()
@@ -119,13 +118,11 @@ def undisturbed(trainer: "AMFTTrainer", seed: int) -> Iterator[None]:
     trainer._pending_extra_logs, trainer._pending_metrics = defaultdict(list), defaultdict(list)
     trainer.scale_rewards, trainer.multi_objective_aggregation = "none", "sum_then_normalize"
     try:
-        with torch.random.fork_rng():
-            torch.manual_seed(seed + trainer.accelerator.process_index)
-            yield
+        torch.manual_seed(seed + trainer.accelerator.process_index)
+        yield
     finally:
         for name, value in kept.items():
             setattr(trainer, name, value)
         trainer.scale_rewards, trainer.multi_objective_aggregation = scaling
         trainer.state.num_input_tokens_seen = tokens
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)
+        set_random_state(generators)

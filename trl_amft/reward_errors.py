@@ -1,15 +1,27 @@
-"""What a failing reward function looks like: one line with the step, the cause, and where to go on from."""
+"""
+What a failing reward function looks like: one line with the process and the cause, on every process.
 
-import os
+Rewards are computed where the completions are and gathered afterwards. A process that raised before would leave the
+others waiting, so a failure is sent through the gathering as infinite rewards, which all of them see.
+"""
+
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
-from transformers.trainer_utils import get_last_checkpoint
+from accelerate.utils import gather_object
+from torch import Tensor, nn
+from trl.trainer.utils import is_async_callable
+
+from .checkpoints import ResumableError
 
 
 if TYPE_CHECKING:
     from .amft_trainer import AMFTTrainer
+
+
+class RewardError(ResumableError):
+    """Rewards that cannot be used. Raised on every process."""
 
 
 def guarded_rewards(trainer: "AMFTTrainer", compute: Callable[[], Tensor]) -> Tensor:
@@ -18,29 +30,62 @@ def guarded_rewards(trainer: "AMFTTrainer", compute: Callable[[], Tensor]) -> Te
 
     Args:
         trainer ([`AMFTTrainer`]):
-            Tells step, reward names and checkpoints.
+            Its reward functions are watched meanwhile.
         compute (`Callable[[], torch.Tensor]`):
-            Gives the rewards of shape (batch_size, num_reward_functions).
+            Gives the gathered rewards of shape (global_batch_size, num_reward_functions).
 
     Raises:
-        `RuntimeError`: if a reward function raises, returns another number of rewards, or returns ±inf.
+        [`RewardError`]: if a reward function raises, returns another number of rewards, or returns ±inf, on any
+            process.
     """
+    failures: list[Exception] = []
+    functions = trainer.reward_funcs
+    trainer.reward_funcs = [
+        function if isinstance(function, nn.Module) else _watched(function, name, failures)
+        for function, name in zip(functions, trainer.reward_func_names, strict=True)
+    ]
     try:
         rewards = compute()
-    except Exception as error:
-        cause = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise RuntimeError(_at_checkpoint(trainer, f"a reward function failed ({cause})")) from error
+    finally:
+        trainer.reward_funcs = functions
     infinite = rewards.isinf().any(dim=0)
     if infinite.any():
+        accelerator = trainer.accelerator
+        where = f"process {accelerator.process_index}: " if accelerator.num_processes > 1 else ""
+        own = [where + f"{type(error).__name__}: {error}".splitlines()[0] for error in failures]
+        causes = gather_object(own)
         name = trainer.reward_func_names[int(infinite.nonzero()[0])]
-        raise RuntimeError(
-            _at_checkpoint(trainer, f"the reward function {name!r} returned inf: return finite rewards")
-        )
+        what = f"failed ({causes[0]})" if causes else "returned inf: return finite rewards"
+        raise RewardError(f"the reward function {name!r} {what}") from (failures[0] if failures else None)
     return rewards
 
 
-def _at_checkpoint(trainer: "AMFTTrainer", message: str) -> str:
-    folder = trainer.args.output_dir
-    checkpoint = get_last_checkpoint(folder) if os.path.isdir(folder) else None
-    where = f"resume from {checkpoint}" if checkpoint else "no checkpoint was saved yet"
-    return f"step {trainer.state.global_step}: {message}; {where}"
+def _watched(function: Callable, name: str, failures: list[Exception]) -> Callable:
+    """The same function, except that a failure is noted and answered with infinite rewards."""
+
+    def checked(rewards: Any, count: int) -> list[float]:
+        values = [math.nan if reward is None else float(reward) for reward in rewards]
+        if len(values) != count:
+            raise ValueError(f"it returned {len(values)} rewards, but {count} were expected, one per completion")
+        return values
+
+    def failed(error: Exception, count: int) -> list[float]:
+        failures.append(error)
+        return [-math.inf] * count
+
+    if is_async_callable(function):
+
+        async def watched(prompts, **kwargs):
+            try:
+                return checked(await function(prompts=prompts, **kwargs), len(prompts))
+            except Exception as error:
+                return failed(error, len(prompts))
+    else:
+
+        def watched(prompts, **kwargs):
+            try:
+                return checked(function(prompts=prompts, **kwargs), len(prompts))
+            except Exception as error:
+                return failed(error, len(prompts))
+
+    return watched

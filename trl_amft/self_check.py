@@ -123,7 +123,7 @@ def _batch_lines(trainer: "AMFTTrainer") -> list[str]:
     reasons += [f"beta={args.beta}"] if args.beta else []
     if reasons:
         lines.append(f"  the RL gradient stands in for the utility's; exact only without {', '.join(reasons)}")
-    if args.steps_per_generation * args.num_iterations > args.gradient_accumulation_steps:
+    if args.generation_steps > args.gradient_accumulation_steps:
         lines.append("  rollouts serve several steps; only the first of them judges mu")
     return lines
 
