@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from trl_amft.tiny_model import build_character_tokenizer, build_tiny_model
+from trl_amft.tiny_model import MODEL_TYPES, build_character_tokenizer, build_tiny_model, save_tiny_model
 
 
 def small(**kwargs):
@@ -102,3 +102,21 @@ class TestTinyModel:
         prompt = tokenizer("3+", return_tensors="pt")
         completion = model.eval().generate(**prompt, max_new_tokens=10, do_sample=False)
         assert tokenizer.decode(completion[0]) == "3+4=7<eos>"
+
+
+class TestFamilies:
+    @pytest.mark.parametrize("model_type", MODEL_TYPES)
+    def test_saved_and_loaded(self, tmp_path, model_type):
+        sizes = {"model_type": model_type, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        save_tiny_model(tmp_path, **sizes)
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(tmp_path), AutoTokenizer.from_pretrained(tmp_path)
+        assert model.config.model_type == model_type and model.config.vocab_size == len(tokenizer)
+        assert getattr(model.config, "head_dim", None) in (None, 8)
+        text = "<think>\n3  4 é\n</think>"
+        assert tokenizer.decode(tokenizer(text).input_ids) == text
+        built = build_tiny_model(**sizes)[0]
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), built.parameters(), strict=True))
+
+    def test_unknown_family(self):
+        with pytest.raises(ValueError, match="model_type='gpt9' is not known; choose one of: qwen2, qwen3"):
+            build_tiny_model(model_type="gpt9")

@@ -191,6 +191,7 @@ class TestRefusals:
             ({"tiny_model": "{"}, "tiny_model='{' is not JSON"),
             ({"tiny_model": "[1]"}, "tiny_model=[1] must be a mapping"),
             ({"load_in_4bit": True}, "load_in_4bit"),
+            ({"model_config": {"rope_theta": 1}}, "model_config={'rope_theta': 1} is for model_name_or_path"),
             ({"held_out_samples": -1}, "held_out_samples=-1"),
             ({"max_eval_samples": 0}, "max_eval_samples=0"),
             ({"validation_samples": 0}, "validation_samples=0"),

@@ -126,14 +126,9 @@ def parse_recipe(argv: list[str]) -> Recipe:
         resolved, notes, written_model = smoke_recipe(
             values, defaults, command_line, Path(path or "command_line").stem, machine
         )
-    deepspeed, line = choose_deepspeed(resolved["deepspeed"], os.environ, number_of_processes())
-    notes += [line] if line else []
-    fitted = {**resolved, "deepspeed": deepspeed}
-    if number_of_processes() > 1 and not resolved["use_cpu"] and not torch.accelerator.is_available():
-        # Otherwise each process would take itself for the only one.
-        fitted["use_cpu"] = True
-        notes.append(f"use_cpu: true, because {number_of_processes()} processes run and there is no accelerator")
-    parser.set_defaults_with_config(**fitted)
+    fitted, lines = _fit_launch(resolved)
+    notes += lines
+    parser.set_defaults_with_config(**resolved | fitted)
     try:
         run, training, model = parser.parse_args_into_dataclasses([], look_for_args_file=False)
     except UsageError:
@@ -146,6 +141,17 @@ def parse_recipe(argv: list[str]) -> Recipe:
     _check_model_and_resume(run, training, model)
     changed = {name: _unquoted(name, value) for name, value in resolved.items() if value != defaults[name]}
     return Recipe(run, training, model, changed, notes, smoke, written_model)
+
+
+def _fit_launch(resolved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    processes = number_of_processes()
+    deepspeed, line = choose_deepspeed(_unquoted("deepspeed", resolved["deepspeed"]), os.environ, processes)
+    fitted, lines = {"deepspeed": deepspeed}, [line] if line else []
+    if processes > 1 and not resolved["use_cpu"] and not torch.accelerator.is_available():
+        # Otherwise each process would take itself for the only one.
+        fitted["use_cpu"] = True
+        lines.append(f"use_cpu: true, because {processes} processes run and there is no accelerator")
+    return fitted, lines
 
 
 def _split_recipe_path(argv: list[str]) -> tuple[str | None, list[str]]:

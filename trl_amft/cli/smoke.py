@@ -60,8 +60,6 @@ AT_MOST = {
     "dataloader_num_workers": 0,
 }
 DATASETS = ("dataset_name", "demonstration_dataset_name")
-# Replaced whatever the command line says.
-REPLACED = ("model_name_or_path", "task_kwargs")
 GPU_ONLY = ("attn_implementation", "use_liger_kernel", "tf32", "torch_compile")
 
 
@@ -153,7 +151,7 @@ def smoke_recipe(
     small |= {"sft_warmup_steps": min(recipe["sft_warmup_steps"], steps), "max_steps": 2 * steps}
     small |= {f"{kind}_steps": 2 * steps for kind in ("save", "eval")}
     small["output_dir"] = str(Path("outputs") / "smoke" / name)
-    small |= {key: value for key, value in given.items() if key not in REPLACED}
+    small |= given
 
     tiny_model = None
     if recipe["model_name_or_path"] is not None:

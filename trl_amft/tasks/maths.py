@@ -104,7 +104,7 @@ def to_columns(row: dict[str, Any]) -> dict[str, Any]:
     truth = row["reward_model"]["ground_truth"]
     truth = "" if truth is None else str(truth)
     # A bare formula is no LaTeX to the verifier, and a bare word is nothing to it: both need a frame.
-    if truth and "\\boxed" not in truth and "$" not in truth:
+    if truth and "\\boxed" not in truth:
         truth = f"\\boxed{{{truth}}}"
     return {"prompt": row["prompt"], "demonstration": row["target"] or None, "solution": truth}
 
