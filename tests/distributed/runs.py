@@ -9,7 +9,8 @@ import torch
 import processes
 
 
-launch = partial(processes.launch, Path(__file__).parent / "worker.py")
+WORKER = Path(__file__).parent / "worker.py"
+launch = partial(processes.launch, WORKER)
 
 
 def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -6,11 +6,16 @@ Usage: worker.py RESULT_FILE JSON_OVERRIDES
 """
 
 import json
+import math
+import os
+import signal
 import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from torch.distributed.tensor import DTensor
+from transformers import TrainerCallback
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -22,6 +27,25 @@ from trl_amft.cli.leave import leave  # noqa: E402
 
 
 GLOBAL_BATCH, GENERATIONS, GLOBAL_DEMONSTRATIONS = 16, 4, 4
+
+
+def same_for_all(prompts, completions, **kwargs):
+    return [0.1] * len(completions)
+
+
+def raises_on_one(prompts, completions, trainer_state, **kwargs):
+    if trainer_state.global_step == 4 and PartialState().process_index == 1:
+        raise ZeroDivisionError("no judge")
+    return toy.dense_reward(prompts, completions)
+
+
+def kills_one(prompts, completions, trainer_state, **kwargs):
+    if trainer_state.global_step == 4 and PartialState().process_index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return toy.dense_reward(prompts, completions)
+
+
+REWARDS = {function.__name__: function for function in (toy.dense_reward, same_for_all, raises_on_one, kills_one)}
 
 
 def recorded_rollouts(prompts, trainer):
@@ -41,21 +65,47 @@ def recorded_rollouts(prompts, trainer):
     }
 
 
-def half_empty(take):
-    """The second half of every micro-batch, which is the second process of two, has no demonstration."""
+def partly_empty(take, kept):
+    """Only the first share of every micro-batch, which is that of the first processes, has demonstrations."""
 
     def wrapped(count):
         rows = take(count)
-        return rows[: count // 2] + [None] * (count - count // 2)
+        given = int(count * kept)
+        return rows[:given] + [None] * (count - given)
 
     return wrapped
 
 
+class CountCollectives(TrainerCallback):
+    """Notes each collective of an optimizer step by its name and the number of elements that it carries."""
+
+    def __init__(self):
+        self.steps = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True)
+        self._profile.start()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self._profile.stop()
+        events = [event for event in self._profile.events() if event.name.startswith("c10d::")]
+        self.steps.append([(event.name, elements(event.input_shapes)) for event in events])
+
+
+def elements(shapes):
+    """Largest number of elements among nested shapes."""
+    if shapes and all(isinstance(size, int) for size in shapes):
+        return math.prod(shapes)
+    return max((elements(shape) for shape in shapes if isinstance(shape, (list, tuple))), default=1)
+
+
 def main() -> None:
     result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
-    world = int(__import__("os").environ.get("WORLD_SIZE", "1"))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
+    reward, kept = REWARDS[overrides.pop("reward", "dense_reward")], overrides.pop("demonstrations_kept", 0.5)
+    layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
@@ -79,10 +129,12 @@ def main() -> None:
         ddp_backend="gloo" if world > 1 else None,
         **{**settings, **overrides},
     )
-    model, tokenizer = toy.model()
+    model, tokenizer = toy.model(layers=layers)
+    counter = CountCollectives()
     trainer = AMFTTrainer(
         model=model,
-        reward_funcs=toy.dense_reward,
+        reward_funcs=reward,
+        callbacks=[counter] if counted else None,
         args=args,
         train_dataset=toy.prompt_set(128),
         processing_class=tokenizer,
@@ -92,7 +144,7 @@ def main() -> None:
         validation_dataset=toy.prompt_set(16),
     )
     if trainer.demonstrations is not None:
-        trainer.demonstrations.take = half_empty(trainer.demonstrations.take)
+        trainer.demonstrations.take = partly_empty(trainer.demonstrations.take, kept)
     start = toy.parameters(trainer)
     weights, products = [], []
 
@@ -128,6 +180,7 @@ def main() -> None:
             "tokens": [log["demonstrations/tokens"] for log in logs if "demonstrations/tokens" in log],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
             "loss": [log["loss"] for log in logs],
+            "collectives": counter.steps,
         }
         torch.save(result, result_file)
     # Leaving while another process is still in a collective would abort that one.

@@ -1,0 +1,118 @@
+"""vLLM in server mode: when the client sends weights and asks for rollouts, and what happens without an answer."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from fake_server import GENERATE, UPDATE, FakeServer, without_gpu_transfer
+
+import toy
+from trl_amft import AMFTTrainer, rollout_server
+from trl_amft.rollout_server import RolloutServerError
+
+
+WORKER = Path(__file__).parent / "server_worker.py"
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Names of the parameters of each transfer."""
+    monkeypatch.setattr(rollout_server, "RETRIES", 1)
+    transfers: list[list[str]] = []
+    replaced = without_gpu_transfer(transfers)
+    for part in replaced:
+        part.start()
+    yield transfers
+    for part in replaced:
+        part.stop()
+
+
+def trainer(folder, server, **settings):
+    model, tokenizer = toy.model()
+    settings = {"max_steps": 5, "meta_window": 1, "sft_warmup_steps": 1, **settings}
+    return AMFTTrainer(
+        model=model,
+        reward_funcs=toy.dense_reward,
+        args=toy.config(folder, use_vllm=True, vllm_mode="server", vllm_server_base_url=server.url, **settings),
+        train_dataset=toy.prompt_set(),
+        processing_class=tokenizer,
+        demonstration_dataset=toy.demonstration_set(),
+        validation_dataset=toy.prompt_set(8),
+    )
+
+
+def sequence(server):
+    return [{UPDATE: "sync", GENERATE: "generate"}[path] for path in server.order if path in (UPDATE, GENERATE)]
+
+
+def test_one_transfer_per_step_with_rollouts(tmp_path, sent):
+    with FakeServer() as server:
+        run = trainer(tmp_path, server)
+        run.train()
+    assert sequence(server) == ["sync", "generate"] * 4
+    assert sent == [[name for name, _ in run.model.named_parameters()]] * 4
+    assert run.mixing_callback.policy.updates > 0
+
+
+def test_validation_rollouts_come_from_the_updated_weights(tmp_path, sent):
+    with FakeServer() as server:
+        trainer(tmp_path, server, meta_gradient="validation", meta_interval=1).train()
+    first, later = ["sync", "generate"], ["sync", "generate", "generate"]
+    # After its step the new weights are sent, judged, and used for the next step without another transfer.
+    assert sequence(server) == first + later * 3 + ["sync", "generate"]
+
+
+def test_demonstrations_stay_out_of_the_correction(tmp_path, sent):
+    """The metrics of sampling and clipping are those of a run without demonstrations."""
+    logs = []
+    for policy in ({"mixing_policy": "fixed", "mu_init": 0.0}, {"mixing_policy": "fixed", "mu_init": 0.5}):
+        with FakeServer() as server:
+            run = trainer(tmp_path, server, max_steps=1, sft_warmup_steps=0, **policy)
+            run.train()
+        names = [name for name in run.state.log_history[0] if name.startswith(("sampling/", "clip_ratio/", "entropy"))]
+        assert len(names) > 5
+        logs.append({name: run.state.log_history[0][name] for name in names})
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("path", [GENERATE, UPDATE])
+@pytest.mark.parametrize("how", ["die", "hang"])
+def test_a_server_without_an_answer_loses_nothing(tmp_path, sent, path, how):
+    started = time.monotonic()
+    with FakeServer({path: 2}, how) as server, pytest.raises(RolloutServerError) as error:
+        trainer(tmp_path, server, ddp_timeout=2).train()
+    assert time.monotonic() - started < 30
+    checkpoint = tmp_path / "checkpoint-3"
+    message = str(error.value)
+    assert message.startswith("step 3: the vLLM server failed (") and "\n" not in message
+    assert message.endswith(f"start it again and check its log; resume from {checkpoint}")
+    with FakeServer() as server:
+        again = trainer(tmp_path, server)
+        again.train(resume_from_checkpoint=str(checkpoint))
+    assert again.state.global_step == 5
+    assert sequence(server) == ["sync", "generate"] * 2
+
+
+def test_a_busy_server_is_asked_again(tmp_path, sent):
+    with FakeServer({GENERATE: 1}, "busy") as server:
+        run = trainer(tmp_path, server)
+        run.train()
+    assert run.state.global_step == 5
+    assert server.requests[GENERATE] == 4 + 1
+
+
+@pytest.mark.parametrize("path", [GENERATE, UPDATE])
+def test_every_process_stops(tmp_path, path):
+    """Under ZeRO-3 every parameter is gathered by all processes, also when nobody takes it."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    with FakeServer({path: 2}) as server:
+        command = [*launcher, str(WORKER), str(tmp_path), server.url]
+        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode != 0
+    for rank in (0, 1):
+        assert f"[rank{rank}]: trl_amft.rollout_server.RolloutServerError: step 2: " in run.stderr, run.stderr[-5000:]
+    assert (tmp_path / "checkpoint-2" / "trainer_state.json").is_file()
