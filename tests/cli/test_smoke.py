@@ -1,6 +1,7 @@
 """A recipe in small: what is replaced, what stays, and what is named because this machine cannot run it."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from datasets import Dataset
@@ -13,8 +14,8 @@ from trl_amft.tasks import SMOKE_KWARGS, TASKS, load_task
 from trl_amft.tiny_model import save_tiny_model
 
 
-GPU = Machine(gpu=True, bf16=True, vllm=True, processes=8)
-CPU = Machine(gpu=False, bf16=False, vllm=True, processes=1)
+GPU = Machine(gpu=True, bf16=True, vllm=True, deepspeed=True, processes=8)
+CPU = Machine(gpu=False, bf16=False, vllm=True, deepspeed=True, processes=1)
 DEFAULTS = vars(RecipeParser(prog="train.py").parse_known_args([])[0])
 
 FULL = {
@@ -135,7 +136,7 @@ class TestMachine:
         ("machine", "mode", "reason"),
         [
             (GPU, "server", "no server has the tiny model"),
-            (Machine(gpu=True, bf16=True, vllm=False, processes=8), "colocate", "vllm is not installed"),
+            (replace(GPU, vllm=False), "colocate", "vllm is not installed"),
         ],
     )
     def test_vllm_that_cannot_run(self, machine, mode, reason):
@@ -143,10 +144,16 @@ class TestMachine:
         assert result.recipe["use_vllm"] is False
         assert result.lines == [f"smoke: use_vllm=True is left out, because {reason}"]
 
+    def test_deepspeed_that_is_not_installed(self):
+        result = small(replace(GPU, deepspeed=False))
+        assert result.recipe["deepspeed"] is None and "deepspeed is not installed" in result.lines[0]
+        # With one process it is not used anyway, and the choice of sharding says so.
+        alone = small(replace(GPU, deepspeed=False, processes=1))
+        assert alone.recipe["deepspeed"] == FULL["deepspeed"] and alone.lines == []
+
     @pytest.mark.parametrize(("processes", "parallel"), [(8, 4), (1, 1), (6, 1)])
     def test_tensor_parallel_needs_the_processes(self, processes, parallel):
-        machine = Machine(gpu=True, bf16=True, vllm=True, processes=processes)
-        assert small(machine).recipe["vllm_tensor_parallel_size"] == parallel
+        assert small(replace(GPU, processes=processes)).recipe["vllm_tensor_parallel_size"] == parallel
 
 
 class TestFamily:

@@ -75,6 +75,8 @@ class Machine:
             Whether it computes in bfloat16.
         vllm (`bool`):
             Whether vLLM is installed.
+        deepspeed (`bool`):
+            Whether DeepSpeed is installed.
         processes (`int`):
             Processes of this launch.
     """
@@ -82,6 +84,7 @@ class Machine:
     gpu: bool
     bf16: bool
     vllm: bool
+    deepspeed: bool
     processes: int
 
 
@@ -116,6 +119,7 @@ def this_machine(processes: int) -> Machine:
         gpu=gpu,
         bf16=gpu and torch.cuda.is_bf16_supported(),
         vllm=find_spec("vllm") is not None,
+        deepspeed=find_spec("deepspeed") is not None,
         processes=processes,
     )
 
@@ -179,6 +183,8 @@ def _fit_machine(small: dict[str, Any], given: dict[str, Any], machine: Machine)
         leave_out("use_vllm", False, "no server has the tiny model")
     elif small["use_vllm"] and (machine.processes % small["vllm_tensor_parallel_size"] or machine.processes == 1):
         small["vllm_tensor_parallel_size"] = 1
+    if small["deepspeed"] and machine.processes > 1 and not machine.deepspeed:
+        leave_out("deepspeed", None, "deepspeed is not installed")
     if not machine.gpu:
         small["use_cpu"] = True
         for key in GPU_ONLY:
