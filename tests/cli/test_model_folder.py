@@ -5,6 +5,7 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from trl_amft.cli import train
 from trl_amft.cli.model_folder import folder_with_config
 from trl_amft.cli.usage import UsageError
 from trl_amft.tiny_model import save_tiny_model
@@ -33,6 +34,20 @@ def test_values_change_and_weights_stay(model, tmp_path):
         AutoTokenizer.from_pretrained(folder)("3+4").input_ids == AutoTokenizer.from_pretrained(model)("3+4").input_ids
     )
     assert (tmp_path / "run" / "model" / "model.safetensors").is_symlink()
+
+
+def test_from_a_recipe(model, tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(
+        f"task: maths\ntask_kwargs: {{dataset: synthetic, train_problems: 8, held_out_problems: 2}}\nbf16: false\n"
+        f"model_name_or_path: {model}\nmodel_config: {{max_position_embeddings: 4096}}\noutput_dir: {tmp_path / 'run'}\n"
+    )
+    recipe, data, _ = train._prepare(["--recipe", str(path)])
+    trainer = train.build_trainer(recipe, data)
+    assert trainer.model.config.max_position_embeddings == 4096
+    # The name by which vLLM loads it.
+    assert trainer.model.name_or_path == str(tmp_path / "run" / "model")
+    assert recipe.changed["model_name_or_path"] == str(model)
 
 
 def test_a_second_time(model, tmp_path):
