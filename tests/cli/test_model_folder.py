@@ -40,7 +40,8 @@ def test_from_a_recipe(model, tmp_path):
     path = tmp_path / "recipe.yaml"
     path.write_text(
         f"task: maths\ntask_kwargs: {{dataset: synthetic, train_problems: 8, held_out_problems: 2}}\nbf16: false\n"
-        f"model_name_or_path: {model}\nmodel_config: {{max_position_embeddings: 4096}}\noutput_dir: {tmp_path / 'run'}\n"
+        f"model_name_or_path: {model}\noutput_dir: {tmp_path / 'run'}\n"
+        "model_config: {max_position_embeddings: 4096}\n"
     )
     recipe, data, _ = train._prepare(["--recipe", str(path)])
     trainer = train.build_trainer(recipe, data)
