@@ -13,6 +13,7 @@ def deepspeed_config(stage, **options):
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
         "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
         # Small buckets and shards that cut parameters; nothing is kept whole.
         "zero_optimization": {
             "stage": stage,

@@ -45,6 +45,16 @@ def test_offload(tmp_path, single, stage):
     assert_same_run(two, single(False), rounding=1e-3)
 
 
+@pytest.mark.parametrize("bf16", [True, False])
+def test_value_equals_replay(tmp_path, bf16):
+    """The same gradients in float64, read through DeepSpeed's own interface; as a cosine."""
+    run = launch(tmp_path, 2, {"zero_stage": 3, "replay": True, "bf16": bf16})
+    assert len(run["replayed"]) == 3
+    for (value, scale), (expected, expected_scale) in zip(run["products"][1:], run["replayed"], strict=True):
+        assert abs(expected / expected_scale) > 1e-3
+        assert value / scale == pytest.approx(expected / expected_scale, abs=1e-6)
+
+
 @pytest.mark.parametrize(("stage", "weight"), [(1, 0.0), (3, 1.0), (2, 0.3)])
 def test_fixed_weight(tmp_path, stage, weight):
     settings = {"mixing_policy": "fixed", "mu_init": weight, "sft_warmup_steps": 0, "max_steps": 3}

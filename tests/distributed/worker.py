@@ -105,6 +105,7 @@ def main() -> None:
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
     reward, kept = REWARDS[overrides.pop("reward", "dense_reward")], overrides.pop("demonstrations_kept", 0.5)
+    replayed = overrides.pop("replay", False)
     layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
@@ -149,7 +150,13 @@ def main() -> None:
     weights, products = [], []
 
     class Watch(type(trainer)):
+        replay = None
+
         def _mix(self, model, known):
+            if replayed and self.replay is None:
+                from zero_replay import ZeroReplay
+
+                self.replay = ZeroReplay(self)
             loss = super()._mix(model, known)
             weights.append(self.mixing_weight)
             row = self.state.global_step % self.window.history
@@ -181,6 +188,7 @@ def main() -> None:
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
             "loss": [log["loss"] for log in logs],
             "collectives": counter.steps,
+            "replayed": trainer.replay.values if trainer.replay is not None else [],
         }
         torch.save(result, result_file)
     # Leaving while another process is still in a collective would abort that one.
