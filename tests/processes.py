@@ -6,13 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import torch
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 
-def start(worker: Path, folder: Path, processes: int, overrides: dict) -> subprocess.CompletedProcess:
+STDOUT, STDERR = "stdout.txt", "stderr.txt"
+
+
+def begin(worker: Path, folder: Path, processes: int, overrides: dict) -> subprocess.Popen:
     """
-    Run a worker to its end.
+    Begin the run of a worker.
 
     Args:
         worker (`Path`):
@@ -32,11 +36,33 @@ def start(worker: Path, folder: Path, processes: int, overrides: dict) -> subpro
     # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
     environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
     command = [*launcher, str(worker), str(_result(folder, processes)), json.dumps(overrides)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    # Not pipes, which block a run when nobody reads them.
+    with (folder / STDOUT).open("w") as stdout, (folder / STDERR).open("w") as stderr:
+        return subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
+
+
+def kill(run: subprocess.Popen) -> None:
+    """SIGKILL for a run and all that it started; a launcher gives each of its processes a group of its own."""
+    launcher = psutil.Process(run.pid)
+    for process in [launcher, *launcher.children(recursive=True)]:
+        process.kill()
+    run.wait()
+
+
+def start(worker: Path, folder: Path, processes: int, overrides: dict) -> subprocess.CompletedProcess:
+    """Run a worker to its end; arguments as for [`begin`]."""
+    run = begin(worker, folder, processes, overrides)
+    try:
+        run.wait(timeout=300)
+    except subprocess.TimeoutExpired:
+        kill(run)
+        raise
+    output = [(folder / name).read_text() for name in (STDOUT, STDERR)]
+    return subprocess.CompletedProcess(run.args, run.returncode, *output)
 
 
 def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
-    """The result of a run that succeeds; arguments as for [`start`]."""
+    """The result of a run that succeeds; arguments as for [`begin`]."""
     run = start(worker, folder, processes, overrides)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
     return torch.load(_result(folder, processes), weights_only=True)

@@ -16,6 +16,7 @@ import torch
 from accelerate import PartialState
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
+from transformers.trainer_utils import get_last_checkpoint
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -100,13 +101,16 @@ def elements(shapes):
 
 
 def main() -> None:
-    result_file, overrides = sys.argv[1], json.loads(sys.argv[2])
+    result_file, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
     world = int(os.environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
     reward, kept = REWARDS[overrides.pop("reward", "dense_reward")], overrides.pop("demonstrations_kept", 0.5)
     replayed = overrides.pop("replay", False)
     layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
+    folder = result_file.parent / f"run-{world}"
+    if checkpoint == "auto":
+        checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
@@ -121,7 +125,7 @@ def main() -> None:
         peft_config = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM")
     settings = {"sft_warmup_steps": 2, "max_steps": 6, "meta_window": 1, "meta_normalization": "cosine", "mu_lr": 5.0}
     args = toy.config(
-        Path(result_file).parent / f"run-{world}",
+        folder,
         per_device_train_batch_size=GLOBAL_BATCH // world,
         num_generations=GENERATIONS,
         per_device_demonstration_batch_size=GLOBAL_DEMONSTRATIONS // world,
@@ -187,6 +191,7 @@ def main() -> None:
             "tokens": [log["demonstrations/tokens"] for log in logs if "demonstrations/tokens" in log],
             "entropy_gap": [log["amft/entropy_gap"] for log in logs if "amft/entropy_gap" in log],
             "loss": [log["loss"] for log in logs],
+            "mu": [log["amft/mu"] for log in logs],
             "collectives": counter.steps,
             "replayed": trainer.replay.values if trainer.replay is not None else [],
         }
