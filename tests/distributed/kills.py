@@ -104,7 +104,7 @@ def main() -> None:
     for number in range(done, options.kills):
         chance = random.Random(options.seed * 1_000_003 + number)
         saving, step = number % 2 == 0, 2 * chance.randint(1, 6)
-        delay = chance.uniform(0.0, 0.05) if saving else chance.uniform(0.0, 0.6)
+        delay = chance.uniform(0.0, 0.02) if saving else chance.uniform(0.0, 0.6)
         with tempfile.TemporaryDirectory() as folder:
             result, found = killed_run(Path(folder), (while_saving if saving else after_saving)(step, delay))
         line = {
