@@ -40,6 +40,7 @@ class StopOnSignal(TrainerCallback):
         if self._everywhere() and not state.global_step * args.gradient_accumulation_steps % args.generation_steps:
             logger.warning("Stopping at step %d of %d, with a checkpoint.", state.global_step, state.max_steps)
             control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
 
     def on_train_end(self, args, state, control, **kwargs):
         self._restore()

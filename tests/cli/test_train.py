@@ -1,8 +1,10 @@
 """A whole run of the quickstart, small, from the command line to the files that it leaves."""
 
+import dataclasses
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -135,6 +137,47 @@ class TestResume:
     def test_a_path_is_taken_as_it_is(self, tmp_path):
         recipe = parse_recipe(command_line(tmp_path, resume_from_checkpoint=str(tmp_path)))
         assert train._checkpoint(recipe) == str(tmp_path)
+
+
+class TestEndedEarly:
+    """What is on disk is resumed to the end, without a trace of the stop in the numbers."""
+
+    def reward(self, monkeypatch, at, what):
+        """Let the task's reward do something at one step."""
+        load_data = train.load_data
+
+        def changed(*args):
+            data = load_data(*args)
+            (judge,) = data.reward_funcs
+
+            def reward(trainer_state, **kwargs):
+                if trainer_state.global_step == at:
+                    what()
+                return judge(**kwargs)
+
+            return dataclasses.replace(data, reward_funcs=[reward])
+
+        monkeypatch.setattr(train, "load_data", changed)
+
+    def test_by_a_signal(self, run, tmp_path, monkeypatch, capsys):
+        with monkeypatch.context() as patched:
+            self.reward(patched, WARMUP, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            assert train.main(command_line(tmp_path)) == 0
+        out = capsys.readouterr().out
+        assert f"stopped at step {WARMUP + 1} of {STEPS}; go on with --resume_from_checkpoint auto" in out
+        assert not (tmp_path / "metrics.json").exists(), "it was not evaluated"
+        train.main(command_line(tmp_path, resume_from_checkpoint="auto"))
+        whole, resumed = (read_json(folder / "metrics.json")["held_out"] for folder in (run, tmp_path))
+        assert [row["accuracy"] for row in resumed] == [row["accuracy"] for row in whole]
+
+    def test_by_its_rewards(self, tmp_path, monkeypatch, capsys):
+        self.reward(monkeypatch, WARMUP + 1, lambda: 1 / 0)
+        assert train.main(command_line(tmp_path)) == 1
+        lines = capsys.readouterr().err.splitlines()
+        error = lines[-1]
+        assert error.startswith(f"error: step {WARMUP + 1}: the reward function ") and "ZeroDivisionError" in error
+        assert error.endswith(f"resume from {tmp_path / f'checkpoint-{WARMUP + 1}'}")
+        assert any("1 / 0" in line for line in lines), "the traceback of the reward is there as well"
 
 
 class TestBaselines:

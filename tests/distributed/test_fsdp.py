@@ -1,7 +1,8 @@
 """Two processes under FSDP2 against one process without, on the same recorded rollouts, one without demonstrations."""
 
 import pytest
-from runs import assert_same_run, launch
+import torch
+from runs import assert_same_run, launch, vector
 
 
 FSDP = {"fsdp_options": {"transformer_layer_cls_to_wrap": "Qwen2DecoderLayer"}}
@@ -16,3 +17,11 @@ def test_two_processes_equal_one(tmp_path, overrides):
     one = launch(tmp_path, 1, overrides)
     two = launch(tmp_path, 2, {**FSDP, **overrides})
     assert_same_run(two, one)
+
+
+def test_resume(tmp_path):
+    settings = {**FSDP, "save_strategy": "steps", "save_steps": 4}
+    whole = launch(tmp_path, 2, settings)
+    part = launch(tmp_path, 2, {"resume": str(tmp_path / "run-2" / "checkpoint-4"), **settings})
+    assert part["weights"] == whole["weights"][2:]
+    assert torch.equal(vector(part["end"]), vector(whole["end"]))

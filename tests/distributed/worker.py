@@ -23,7 +23,7 @@ sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 
 import toy  # noqa: E402
 from sharded import allow_fsdp_on_cpu, deepspeed_config, whole_parameters  # noqa: E402
-from trl_amft import AMFTTrainer  # noqa: E402
+from trl_amft import AMFTTrainer, StopOnSignal  # noqa: E402
 from trl_amft.cli.leave import leave  # noqa: E402
 
 
@@ -34,19 +34,29 @@ def same_for_all(prompts, completions, **kwargs):
     return [0.1] * len(completions)
 
 
-def raises_on_one(prompts, completions, trainer_state, **kwargs):
-    if trainer_state.global_step == 4 and PartialState().process_index == 1:
-        raise ZeroDivisionError("no judge")
-    return toy.dense_reward(prompts, completions)
+def on_one_process(what):
+    """The dense reward, except that the second process does something at the fifth step, and notes when."""
+
+    def reward(prompts, completions, trainer_state, **kwargs):
+        if trainer_state.global_step == 4 and PartialState().process_index == 1:
+            Path(sys.argv[1]).with_name("failed").touch()
+            what()
+        return toy.dense_reward(prompts, completions)
+
+    return reward
 
 
-def kills_one(prompts, completions, trainer_state, **kwargs):
-    if trainer_state.global_step == 4 and PartialState().process_index == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return toy.dense_reward(prompts, completions)
+def no_judge():
+    raise ZeroDivisionError("no judge")
 
 
-REWARDS = {function.__name__: function for function in (toy.dense_reward, same_for_all, raises_on_one, kills_one)}
+REWARDS = {
+    "dense": toy.dense_reward,
+    "same for all": same_for_all,
+    "raises on one": on_one_process(no_judge),
+    "kills one": on_one_process(lambda: os.kill(os.getpid(), signal.SIGKILL)),
+    "signals one": on_one_process(lambda: os.kill(os.getpid(), signal.SIGTERM)),
+}
 
 
 def recorded_rollouts(prompts, trainer):
@@ -105,7 +115,7 @@ def main() -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
-    reward, kept = REWARDS[overrides.pop("reward", "dense_reward")], overrides.pop("demonstrations_kept", 0.5)
+    reward, kept = REWARDS[overrides.pop("reward", "dense")], overrides.pop("demonstrations_kept", 0.5)
     replayed = overrides.pop("replay", False)
     layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
     folder = result_file.parent / f"run-{world}"
@@ -150,6 +160,7 @@ def main() -> None:
     )
     if trainer.demonstrations is not None:
         trainer.demonstrations.take = partly_empty(trainer.demonstrations.take, kept)
+    trainer.add_callback(StopOnSignal(trainer.accelerator))
     start = toy.parameters(trainer)
     weights, products = [], []
 

@@ -48,7 +48,9 @@ class HeldOutEvaluation(TrainerCallback):
             self._evaluate()
 
     def on_train_end(self, args, state, control, **kwargs):
-        self._evaluate()
+        # A run that was stopped early has no time for it, and is not at its end.
+        if state.global_step == state.max_steps:
+            self._evaluate()
 
     def _evaluate(self) -> None:
         trainer, args = self.trainer, self.trainer.args

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+import traceback
 from pathlib import Path
 
 import torch
@@ -12,6 +13,8 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
 from ..amft_trainer import AMFTTrainer
+from ..checkpoints import ResumableError
+from ..preemption import StopOnSignal
 from ..reporting.run_table import run_table
 from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe, parse_recipe
@@ -32,18 +35,44 @@ def main(argv: list[str] | None = None) -> int:
             Arguments without the program's name. Those of the process if not given.
 
     Returns:
-        `int`: exit code 0. Bad input ends the process with 2 before a model is loaded.
+        `int`: exit code: 0 for a run that is finished, or was stopped by a signal and can be resumed; 1 for one that
+        its rewards or its vLLM server ended. Bad input ends the process with 2 before a model is loaded.
     """
     argv = sys.argv[1:] if argv is None else argv
     recipe, data, checkpoint = run_command(functools.partial(_prepare, argv))
     trainer = run_command(functools.partial(build_trainer, recipe, data))
-    trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model(recipe.training.output_dir)
-    report(trainer, recipe)
-    if recipe.training.push_to_hub:
-        trainer.push_to_hub(dataset_name=recipe.run.dataset_name)
+    try:
+        trainer.train(resume_from_checkpoint=checkpoint)
+    except ResumableError as error:
+        return _fail(trainer, error)
+    if trainer.state.global_step < trainer.state.max_steps:
+        _tell_to_resume(trainer)
+    else:
+        trainer.save_model(recipe.training.output_dir)
+        report(trainer, recipe)
+        if recipe.training.push_to_hub:
+            trainer.push_to_hub(dataset_name=recipe.run.dataset_name)
     trainer.end()
     return 0
+
+
+def _fail(trainer: AMFTTrainer, error: ResumableError) -> int:
+    """The traceback on the process where it happened, the line once."""
+    if error.__cause__ is not None:
+        traceback.print_exception(error.__cause__)
+    if trainer.is_world_process_zero():
+        print(f"error: {error}", file=sys.stderr)
+    trainer.end()
+    return 1
+
+
+def _tell_to_resume(trainer: AMFTTrainer) -> None:
+    state = trainer.state
+    if trainer.is_world_process_zero():
+        print(
+            f"stopped at step {state.global_step} of {state.max_steps}; go on with --resume_from_checkpoint auto",
+            flush=True,
+        )
 
 
 def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
@@ -139,6 +168,7 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
         trainer.model._ddp_params_and_buffers_to_ignore = [
             name for name, buffer in trainer.model.named_buffers() if buffer.dtype == torch.bool
         ]
+    trainer.add_callback(StopOnSignal(trainer.accelerator))
     if data.held_out_dataset is not None and run.held_out_samples > 0:
         trainer.add_callback(
             HeldOutEvaluation(trainer, data.held_out_dataset, data.accuracy_funcs, run.held_out_samples)
