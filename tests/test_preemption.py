@@ -64,7 +64,14 @@ def test_waits_for_the_end_of_a_batch_of_rollouts(tmp_path):
     assert (tmp_path / "checkpoint-4").is_dir()
 
 
-def test_a_second_signal_stops_at_once(tmp_path):
+def test_a_launcher_may_repeat_the_signal(tmp_path):
+    stopped = trainer(tmp_path, at=2, times=3)
+    stopped.train()
+    assert stopped.state.global_step == 3
+    assert (tmp_path / "checkpoint-3").is_dir()
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path):
     stopped = trainer(tmp_path, at=2, number=signal.SIGINT, times=2)
     with pytest.raises(KeyboardInterrupt):
         stopped.train()

@@ -17,8 +17,8 @@ class StopOnSignal(TrainerCallback):
     """
     Saves and stops at the next step boundary after a SIGTERM or SIGINT to any process of the run.
 
-    Schedulers send SIGTERM before they take a machine away; Ctrl-C is SIGINT. A second signal does what it always did.
-    A boundary inside a batch of rollouts that serves several steps is passed over, because a resumed run would not be
+    Schedulers send SIGTERM before they take a machine away, and launchers pass it on, so it may come more than once.
+    Ctrl-C is SIGINT; a second one does what it always did. A boundary inside a batch of rollouts that serves several steps is passed over, because a resumed run would not be
     the same. Nothing is installed outside the main thread.
 
     Args:
@@ -47,8 +47,9 @@ class StopOnSignal(TrainerCallback):
 
     def _note(self, number: int, frame: Any) -> None:
         self._received = signal.Signals(number)
-        logger.warning("%s: stopping after this step; a second one stops at once.", self._received.name)
-        self._restore()
+        logger.warning("%s: stopping after this step.", self._received.name)
+        if number == signal.SIGINT:
+            signal.signal(number, self._previous[number])
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

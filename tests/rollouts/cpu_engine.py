@@ -1,8 +1,8 @@
 """
 vLLM's build for CPUs, for tests only.
 
-It repacks weights for the processor and drops the originals, into which TRL has to load the weights of the next step;
-and it would round models in float32, which only tests have. On a GPU nothing of this is needed.
+It repacks weights for the processor and drops the originals, into which TRL has to load the weights of the next step.
+It would also round models in float32 and compile for a minute. On a GPU nothing of this is needed.
 """
 
 import os
@@ -19,4 +19,4 @@ def prepare_cpu_engine() -> None:
 
     vllm._custom_ops._supports_onednn = False
     vllm.model_executor.layers.utils.check_cpu_sgl_kernel = lambda *args, **kwargs: False
-    trl.generation.vllm_generation.LLM = partial(vllm.LLM, dtype="float32")
+    trl.generation.vllm_generation.LLM = partial(vllm.LLM, dtype="float32", enforce_eager=True)
