@@ -18,8 +18,8 @@ class StopOnSignal(TrainerCallback):
     Saves and stops at the next step boundary after a SIGTERM or SIGINT to any process of the run.
 
     Schedulers send SIGTERM before they take a machine away, and launchers pass it on, so it may come more than once.
-    Ctrl-C is SIGINT; a second one does what it always did. A boundary inside a batch of rollouts that serves several steps is passed over, because a resumed run would not be
-    the same. Nothing is installed outside the main thread.
+    Ctrl-C is SIGINT; a second one does what it always did. A boundary inside a batch of rollouts that serves several
+    steps is passed over, because a resumed run would not be the same. Nothing is installed outside the main thread.
 
     Args:
         accelerator ([`~accelerate.Accelerator`]):
