@@ -3,15 +3,17 @@
 import inspect
 
 from .countdown import load_countdown
+from .general_points import load_general_points
 from .maths import load_maths
 from .task import Task
 
 
-TASKS = {"countdown": load_countdown, "maths": load_maths}
+TASKS = {"countdown": load_countdown, "general_points": load_general_points, "maths": load_maths}
 
 # What makes a task small, and independent of the network.
 SMOKE_KWARGS = {
     "countdown": {"train_problems": 16, "held_out_problems": 4},
+    "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
 }
 
@@ -41,4 +43,4 @@ def load_task(name: str, **kwargs) -> Task:
     return loader(**kwargs)
 
 
-__all__ = ["SMOKE_KWARGS", "TASKS", "Task", "load_countdown", "load_maths", "load_task"]
+__all__ = ["SMOKE_KWARGS", "TASKS", "Task", "load_countdown", "load_general_points", "load_maths", "load_task"]

@@ -1,0 +1,97 @@
+"""
+Demonstrations of General Points: a solution of the solver in the form of an answer, or one that only looks like it.
+
+A wrong demonstration uses every number once and states the target, which its formula does not reach.
+"""
+
+import json
+import random
+from functools import cache
+
+from .general_points_solver import Expression, random_expression, solve
+
+
+def choose_expression(numbers: tuple[int, ...], target: int, correct: bool, rng: random.Random) -> Expression:
+    """
+    What a demonstration shows.
+
+    Args:
+        numbers (`tuple[int, ...]`):
+            The numbers of a hand that can be solved.
+        target (`int`):
+            What to reach.
+        correct (`bool`):
+            Whether it is reached.
+        rng (`random.Random`):
+            Source of the choice.
+
+    Returns:
+        `Expression`: a solution, if possible one whose intermediate results are whole and not negative; or an
+        expression of all numbers with another value, and with such results.
+    """
+    if correct:
+        return rng.choice(_shown_solutions(tuple(sorted(numbers)), target))
+    while True:
+        wrong = random_expression(numbers, rng)
+        if wrong.value != target and _is_plain(wrong):
+            return wrong
+
+
+@cache
+def _shown_solutions(numbers: tuple[int, ...], target: int) -> list[Expression]:
+    """Solutions of sorted numbers that a demonstration may show. The orders of a hand share them."""
+    found = solve(numbers, target)
+    return [solution for solution in found if _is_plain(solution)] or found
+
+
+def _is_plain(expression: Expression) -> bool:
+    return all(step.value >= 0 and step.value.denominator == 1 for step in expression.operations())
+
+
+def work_out(expression: Expression, target: int) -> str:
+    """
+    The operations one by one, `"10-3=7,7*3=21,21+3=24"`.
+
+    Args:
+        expression (`Expression`):
+            What to work out.
+        target (`int`):
+            What the last operation states, true or not.
+
+    Returns:
+        `str`: fractions as operands in brackets, results in lowest terms.
+    """
+
+    def operand(part: Expression) -> str:
+        plain = part.value.denominator == 1 and part.value >= 0
+        return str(part.value) if plain else f"({part.value})"
+
+    steps = list(expression.operations())
+    results = [str(step.value) for step in steps[:-1]] + [str(target)]
+    return ",".join(
+        f"{operand(step.left)}{step.operator}{operand(step.right)}={result}"
+        for step, result in zip(steps, results, strict=True)
+    )
+
+
+def write_answer(expression: Expression, cards: list[str], numbers: list[int], target: int, short: bool) -> str:
+    """
+    The JSON object of an answer.
+
+    Args:
+        expression (`Expression`):
+            Its formula.
+        cards (`list[str]`), numbers (`list[int]`):
+            The hand.
+        target (`int`):
+            What stands after `=`.
+        short (`bool`):
+            Only the formula, without spaces.
+
+    Returns:
+        `str`
+    """
+    formula = {"formula": f"{expression}={target}"}
+    if short:
+        return json.dumps(formula, separators=(",", ":"))
+    return json.dumps({"cards": cards, "number": numbers, **formula})
