@@ -20,8 +20,10 @@ from pathlib import Path
 
 WORKER = Path(__file__).with_name("worker.py")
 START_SECONDS = 120.0
-# Formulas are mostly short; a worker that is 20 times slower than its deadline is taken for lost.
-WALL_FACTOR = 20.0
+# Wall time for each second of CPU time: how busy a machine may be, or how long a formula may wait for something.
+PATIENCE = 20.0
+# How much later than the kernel this process gives up, and ends the worker itself.
+GRACE = 2.0
 
 # What can become of an item.
 SAME, DIFFERENT, TIME, MEMORY, KILLED, BUDGET = "same", "different", "time", "memory", "killed", "budget"
@@ -163,28 +165,26 @@ class Worker:
             )
 
     def compare(self, gold: str, answer: str, seconds: float, left: float) -> str:
-        wanted = next(self._ids)
-        # Where the batch ends soon, the kernel may end the item with it.
-        request = {"id": wanted, "gold": gold, "answer": answer, "seconds": min(seconds, max(left, 0.05))}
+        wanted, wall = next(self._ids), PATIENCE * seconds
+        request = {"id": wanted, "gold": gold, "answer": answer, "cpu": seconds, "wall": min(wall, left)}
         try:
             self._drop_stray_lines()
             self._send(json.dumps(request).encode() + b"\n")
         except OSError:
             self.kill()
             return KILLED
-        wall = min(left, WALL_FACTOR * seconds)
-        end = time.monotonic() + wall
-        while True:
+        end = time.monotonic() + request["wall"] + GRACE
+        message = self._read(end)
+        while message is not None and message.get("id", wanted) != wanted:
             message = self._read(end)
-            if message is None:
-                alive = self.process.poll() is None
-                self.kill()
-                return KILLED if not alive else BUDGET if left <= WALL_FACTOR * seconds else TIME
-            if message.get("id", wanted) == wanted:
-                break
-        if "failed" in message:
-            return BUDGET if message["failed"] == TIME and request["seconds"] < seconds else message["failed"]
-        return SAME if message["same"] else DIFFERENT
+        if message is None:
+            outcome = TIME if self.process.poll() is None else KILLED
+            self.kill()
+            return outcome
+        failed = message.get("failed")
+        if failed in ("cpu", "wall"):
+            return BUDGET if failed == "wall" and left < wall else TIME
+        return failed or (SAME if message["same"] else DIFFERENT)
 
     def kill(self) -> None:
         """End the process and its child, wait for it, and close the pipes."""

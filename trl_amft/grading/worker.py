@@ -1,6 +1,6 @@
 """The process that calls math-verify. It is started as a script of its own, and imports nothing of this package.
 
-It speaks JSON, one line each: in `{"id", "gold", "answer", "seconds"}`, out `{"id", "same"}`, or `{"id", "failed"}`
+It speaks JSON, one line each: in `{"id", "gold", "answer", "cpu", "wall"}`, out `{"id", "same"}` or `{"id", "failed"}`
 with why. The first line out is `{"ready": true}`, or `{"error": ...}`.
 
 The process that imports stays idle and forks one that works. Formulas that never end are ended by the kernel: a timer
@@ -15,8 +15,7 @@ import signal
 import sys
 
 
-# Wall time for each second of CPU time, for a formula that waits instead of computing.
-PATIENCE = 10
+REASONS = {signal.SIGPROF: "cpu", signal.SIGALRM: "wall"}
 
 
 class Lines:
@@ -66,9 +65,9 @@ def warm_up() -> None:
         same(gold, answer)
 
 
-def limit_time(seconds: float) -> None:
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, PATIENCE * seconds)
+def limit_time(cpu: float, wall: float) -> None:
+    signal.setitimer(signal.ITIMER_PROF, cpu)
+    signal.setitimer(signal.ITIMER_REAL, wall)
 
 
 def serve(out: int, memory: int) -> int:
@@ -79,7 +78,7 @@ def serve(out: int, memory: int) -> int:
     lines = Lines(0)
     while line := lines.next():
         request = json.loads(line)
-        limit_time(request["seconds"])
+        limit_time(request["cpu"], request["wall"])
         try:
             reply = {"same": bool(same(request["gold"], request["answer"]))}
         except MemoryError:
@@ -87,7 +86,7 @@ def serve(out: int, memory: int) -> int:
         # A formula that math-verify cannot handle is not the right one, whatever it raises.
         except Exception:
             reply = {"same": False}
-        limit_time(0)
+        limit_time(0, 0)
         write(out, {"id": request["id"], **reply})
         if "failed" in reply:
             return 1
@@ -116,8 +115,7 @@ def main() -> int:
             os._exit(serve(out, memory))
         _, status = os.waitpid(child, 0)
         if os.WIFSIGNALED(status):
-            timers = (signal.SIGPROF, signal.SIGALRM)
-            write(out, {"failed": "time" if os.WTERMSIG(status) in timers else "killed"})
+            write(out, {"failed": REASONS.get(os.WTERMSIG(status), "killed")})
         elif os.WEXITSTATUS(status) == 0:
             return 0
 
