@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import torch
+import trl.import_utils
 from accelerate import PartialState
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
@@ -20,6 +21,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+# None of these runs uses vLLM, and importing it takes longer than a run.
+trl.import_utils.is_vllm_available = lambda *args, **kwargs: False
 
 import toy  # noqa: E402
 from sharded import allow_fsdp_on_cpu, deepspeed_config, whole_parameters  # noqa: E402
