@@ -6,15 +6,17 @@ from .countdown import load_countdown
 from .general_points import load_general_points
 from .maths import load_maths
 from .task import Task
+from .virl import load_virl
 
 
-TASKS = {"countdown": load_countdown, "general_points": load_general_points, "maths": load_maths}
+TASKS = {"countdown": load_countdown, "general_points": load_general_points, "maths": load_maths, "virl": load_virl}
 
 # What makes a task small, and independent of the network.
 SMOKE_KWARGS = {
     "countdown": {"train_problems": 16, "held_out_problems": 4},
     "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
+    "virl": {"routes": "synthetic", "train_routes": 4, "held_out_routes": 2, "imagery": None},
 }
 
 
@@ -43,4 +45,13 @@ def load_task(name: str, **kwargs) -> Task:
     return loader(**kwargs)
 
 
-__all__ = ["SMOKE_KWARGS", "TASKS", "Task", "load_countdown", "load_general_points", "load_maths", "load_task"]
+__all__ = [
+    "SMOKE_KWARGS",
+    "TASKS",
+    "Task",
+    "load_countdown",
+    "load_general_points",
+    "load_maths",
+    "load_task",
+    "load_virl",
+]
