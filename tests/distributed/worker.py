@@ -13,16 +13,16 @@ import sys
 from pathlib import Path
 
 import torch
-import trl.import_utils
 from accelerate import PartialState
 from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
+from trl import import_utils
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 # None of these runs uses vLLM, and importing it takes longer than a run.
-trl.import_utils.is_vllm_available = lambda *args, **kwargs: False
+import_utils.is_vllm_available = lambda *args, **kwargs: False
 
 import toy  # noqa: E402
 from sharded import allow_fsdp_on_cpu, deepspeed_config, whole_parameters  # noqa: E402
