@@ -1,36 +1,30 @@
-"""Maths problems whose last value a verifier reads: rows of the schema of `Elliott/Openr1-Math-46k-8192`.
+"""Maths problems whose last answer a grader reads, from any data set with a problem and an answer.
 
-A row has `prompt` (system and user turn), `target` (the demonstration, an assistant turn, or nothing) and
-`reward_model` with the ground truth. A demonstration that opens its thinking where the generation prompt of the model
-has opened it already loses that tag where it is rendered, see [`~trl_amft.demonstrations.DemonstrationTokenizer`].
+The default is `Elliott/Openr1-Math-46k-8192`: rows with `prompt` (system and user turn), `target` (the demonstration,
+an assistant turn, or nothing) and `reward_model` with the ground truth. `maths_fields.py` has the other names that
+columns may have. A demonstration that opens its thinking where the model's generation prompt has opened it already
+loses that tag where it is rendered, see [`~trl_amft.demonstrations.DemonstrationTokenizer`].
 """
 
 import json
 import random
-from pathlib import Path
-from typing import Any
 
-from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_from_disk
+from datasets import Dataset
 from trl.import_utils import is_math_verify_available
-from trl.rewards import accuracy_reward
 
+from ..grading import maths_reward
+from .maths_rows import load_rows, to_form
 from .maths_synthetic import synthetic_rows
 from .task import Task
 
 
 SYNTHETIC = "synthetic"
-COLUMNS = ("prompt", "target", "reward_model")
-MESSAGES = [{"role": Value("string"), "content": Value("string")}]
-FEATURES = Features({"prompt": MESSAGES, "demonstration": MESSAGES, "solution": Value("string")})
-
-# Builders of `datasets` by the ending of a file, and what `save_to_disk` writes beside the rows.
-FILE_BUILDERS = {".json": "json", ".jsonl": "json", ".parquet": "parquet"}
-SAVED_FILES = ("dataset_dict.json", "state.json")
 
 
 def load_maths(
     dataset: str = "Elliott/Openr1-Math-46k-8192",
     split: str = "train",
+    config: str | None = None,
     seed: int = 0,
     train_problems: int | None = None,
     held_out_problems: int = 500,
@@ -44,6 +38,8 @@ def load_maths(
             [`~trl_amft.tasks.maths_synthetic.synthetic_rows`].
         split (`str`, *optional*, defaults to `"train"`):
             Split of a dataset of the Hub or of a saved folder with several.
+        config (`str`, *optional*):
+            Configuration of a dataset of the Hub, such as `"main"` of `openai/gsm8k`.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the split into training and held-out problems, and of synthetic ones. Not the seed of training.
         train_problems (`int`, *optional*):
@@ -52,8 +48,8 @@ def load_maths(
             How many problems are held out. Rows with the same prompt are one problem.
 
     Returns:
-        `Task`: columns `"prompt"` (conversational), `"demonstration"` (the target's messages, or `None`) and
-        `"solution"` (the ground truth, in `\\boxed{}` so that TRL's `accuracy_reward` can read it).
+        `Task`: columns `"prompt"` (conversational), `"demonstration"` (messages, or `None`) and `"solution"` (the
+        ground truth in `\\boxed{}`). The reward is [`~trl_amft.grading.maths_reward`].
     """
     for field, value in (("train_problems", train_problems), ("held_out_problems", held_out_problems)):
         if value is not None and value < 1:
@@ -63,10 +59,8 @@ def load_maths(
     if dataset == SYNTHETIC:
         rows = Dataset.from_list(synthetic_rows((train_problems or 1000) + held_out_problems, seed))
     else:
-        rows = _load(dataset, split)
-    _check_schema(dataset, rows)
-    rows = rows.map(to_columns, remove_columns=rows.column_names, features=FEATURES)
-    rows = rows.filter(bool, input_columns="solution")
+        rows = load_rows(dataset, split, config, alternative=f", or {SYNTHETIC!r}")
+    rows = to_form(dataset, rows, seed).remove_columns(["level", "subject"])
 
     # Rows are divided by problem, so that none is on both sides.
     problems: dict[str, list[int]] = {}
@@ -86,56 +80,5 @@ def load_maths(
         held_out_dataset=rows.select([group[0] for group in groups[:held_out_problems]]).remove_columns(
             "demonstration"
         ),
-        reward_funcs=[accuracy_reward],
+        reward_funcs=[maths_reward],
     )
-
-
-def to_columns(row: dict[str, Any]) -> dict[str, Any]:
-    """
-    Bring a row to the columns that the trainer and the reward read.
-
-    Args:
-        row (`dict[str, Any]`):
-            A row of the schema.
-
-    Returns:
-        `dict[str, Any]`: `prompt`, `demonstration` and `solution`; `solution` is empty without a ground truth.
-    """
-    truth = row["reward_model"]["ground_truth"]
-    truth = "" if truth is None else str(truth)
-    # A bare formula is no LaTeX to the verifier, and a bare word is nothing to it: both need a frame.
-    if truth and "\\boxed" not in truth:
-        truth = f"\\boxed{{{truth}}}"
-    return {"prompt": row["prompt"], "demonstration": row["target"] or None, "solution": truth}
-
-
-def _load(name: str, split: str) -> Dataset:
-    path = Path(name)
-    try:
-        if path.suffix in FILE_BUILDERS:
-            return load_dataset(FILE_BUILDERS[path.suffix], data_files=str(path), split="train")
-        if any((path / file).is_file() for file in SAVED_FILES):
-            saved = load_from_disk(name)
-            return saved[split] if isinstance(saved, DatasetDict) else saved
-        return load_dataset(name, split=split)
-    # Network, Hub, builder and schema errors have no common base class.
-    except Exception as error:
-        raise ValueError(
-            f"dataset={name!r} with split={split!r} cannot be loaded ({type(error).__name__}: {error}); give a name "
-            f"on the Hub, a JSON lines or Parquet file, a saved folder, or {SYNTHETIC!r}"
-        ) from None
-
-
-def _check_schema(name: str, rows: Dataset) -> None:
-    missing = [column for column in COLUMNS if column not in rows.column_names]
-    if not missing and len(rows):
-        row = rows[0]
-        if not isinstance(row["reward_model"], dict) or "ground_truth" not in row["reward_model"]:
-            missing.append("reward_model.ground_truth")
-        if not isinstance(row["prompt"], list):
-            missing.append("prompt as a list of messages")
-    if missing:
-        raise ValueError(
-            f"dataset={name!r} has the columns {', '.join(rows.column_names)}; expected {', '.join(COLUMNS)}, "
-            f"missing: {', '.join(missing)}"
-        )

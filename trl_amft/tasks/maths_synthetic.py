@@ -1,7 +1,8 @@
 """Maths problems made from a seed, as rows of the schema of `Elliott/Openr1-Math-46k-8192`.
 
-Linear equations, sums of fractions and greatest common divisors, each with its solution worked out inside
-`<think>…</think>` and the answer in `\\boxed{}`. They stand in for that dataset where nothing can be downloaded.
+Linear equations, sums of fractions, greatest common divisors, roots of quadratics and intervals, each with its
+solution worked out inside `<think>…</think>` and the answer in `\\boxed{}`. They stand in for that dataset where
+nothing can be downloaded.
 """
 
 import random
@@ -77,9 +78,27 @@ def _common_divisor(rng: random.Random) -> tuple[str, str, str]:
     return f"What is the greatest common divisor of {a} and {b}?", "\n".join(steps), str(gcd(a, b))
 
 
+def _roots(rng: random.Random) -> tuple[str, str, str]:
+    low, high = sorted(rng.sample(range(-40, 41), 2))
+    linear, constant = -(low + high), low * high
+    steps = f"{low} + {high} = {low + high} and {low} * {high} = {constant}\nso x = {low} or x = {high}"
+    return f"Find all x with x^2 {linear:+d}x {constant:+d} = 0.", steps, f"\\{{{low}, {high}\\}}"
+
+
+def _interval(rng: random.Random) -> tuple[str, str, str]:
+    factor, low, width, shift = rng.randint(2, 9), rng.randint(-30, 30), rng.randint(1, 30), rng.randint(1, 40)
+    high = low + width
+    left, right = factor * low + shift, factor * high + shift
+    steps = (
+        f"{left} - {shift} = {left - shift} <= {factor}x < {right} - {shift} = {right - shift}\n"
+        f"{left - shift} / {factor} = {low} <= x < {right - shift} / {factor} = {high}"
+    )
+    return f"Write the solutions of {left} <= {factor}x + {shift} < {right} as an interval.", steps, f"[{low}, {high})"
+
+
 def latex(value: Fraction) -> str:
     """A positive fraction as LaTeX, a whole number as digits."""
     return str(value) if value.denominator == 1 else f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
 
 
-KINDS = (_equation, _fractions, _common_divisor)
+KINDS = (_equation, _fractions, _common_divisor, _roots, _interval)

@@ -1,0 +1,74 @@
+"""Multiple choice under the columns of ARC, GPQA and MMLU-Pro: options with letters, the right letter as answer."""
+
+import random
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from .maths_fields import conversation, framed
+
+
+LETTERS = "ABCDEFGHIJ"
+INSTRUCTION = "Choose one option. The final answer is its letter."
+ARC = ("question", "choices", "answerKey")
+GPQA = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
+MMLU_PRO = ("question", "options", "answer")
+GPQA_SUBJECT = "High-level domain"
+
+
+def choices_reader(columns: list[str], seed: int = 0) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+    """
+    How rows with these columns are read.
+
+    Args:
+        columns (`list[str]`):
+            Names of the columns.
+        seed (`int`, *optional*, defaults to `0`):
+            Seed of the order of options where the data set has the right one always first.
+
+    Returns:
+        `Callable`, *optional*: as for [`~trl_amft.tasks.maths_fields.read_row`]; `None` if it is no multiple choice.
+    """
+    for names, reader in ((ARC, _arc), (GPQA, partial(_gpqa, seed=seed)), (MMLU_PRO, _mmlu_pro)):
+        if set(names) <= set(columns):
+            return reader
+    return None
+
+
+def _arc(row: dict[str, Any]) -> dict[str, Any]:
+    texts, labels = row["choices"]["text"], row["choices"]["label"]
+    # Some rows call their options 1 to 4.
+    right = labels.index(row["answerKey"]) if row["answerKey"] in labels else None
+    return _row(row["question"], texts, right, None)
+
+
+def _mmlu_pro(row: dict[str, Any]) -> dict[str, Any]:
+    # The options of the first release are filled up to ten.
+    options = [option for option in row["options"] if option != "N/A"]
+    answer = str(row["answer"] or "").strip()
+    right = LETTERS.index(answer) if answer and answer in LETTERS and LETTERS.index(answer) < len(options) else None
+    return _row(row["question"], options, right, row.get("category"))
+
+
+def _gpqa(row: dict[str, Any], seed: int) -> dict[str, Any]:
+    options = [str(row[name]).strip() for name in GPQA[1:]]
+    order = list(range(len(options)))
+    # The order belongs to the question, whatever rows stand beside it.
+    random.Random(f"gpqa {seed} {row['Question']}").shuffle(order)
+    return _row(row["Question"], [options[index] for index in order], order.index(0), row.get(GPQA_SUBJECT))
+
+
+def _row(question: str, options: list[str], right: int | None, subject: str | None) -> dict[str, Any]:
+    lines = [f"{letter}. {str(option).strip()}" for letter, option in zip(LETTERS, options, strict=False)]
+    problem = "\n".join([str(question).strip(), "", *lines, "", INSTRUCTION])
+    usable = right is not None and 1 < len(options) <= len(LETTERS)
+    return {
+        "prompt": conversation(problem),
+        "demonstration": None,
+        "solution": framed(LETTERS[right]) if usable else "",
+        "level": None,
+        "subject": subject,
+    }
+
+
+EXPECTED = "; ".join(" + ".join(names[:3]) for names in (ARC, GPQA, MMLU_PRO))

@@ -1,0 +1,141 @@
+"""Maths rows under the names that data sets give their columns, brought to one form.
+
+A problem is `problem` or `question`, its answer `answer`, a list `final_answer`, a box inside `solution`, or the
+ground truth of `reward_model`. A row that is already a conversation keeps it. For multiple choice: `maths_choices.py`.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..grading import gold_answer
+from ..grading.extraction import last_box
+from .maths_synthetic import SYSTEM_PROMPT
+
+
+PROBLEM = ("prompt", "problem", "Problem", "question", "Question")
+ANSWER = ("reward_model", "answer", "Answer", "final_answer")
+SOLUTION = ("solution", "Solution")
+TARGET = ("target", "demonstration")
+LEVEL = ("level", "Level", "difficulty")
+SUBJECT = ("subject", "Subject", "type", "subfield", "category")
+
+# How GSM8K marks its answers, and the sums that its solutions note for a calculator.
+MARK = "####"
+CALCULATOR = re.compile(r"<<[^<>]*>>")
+
+
+def conversation(problem: str) -> list[dict[str, str]]:
+    """
+    The one template of all problems that bring none of their own.
+
+    Args:
+        problem (`str`):
+            A problem, with its options if it has any.
+
+    Returns:
+        `list[dict[str, str]]`: a system and a user turn.
+    """
+    return [{"role": "system", "content": SYSTEM_PROMPT}, {"role": "user", "content": problem.strip()}]
+
+
+def maths_reader(columns: list[str]) -> Callable[[dict[str, Any]], dict[str, Any]] | None:
+    """
+    How rows with these columns are read.
+
+    Args:
+        columns (`list[str]`):
+            Names of the columns.
+
+    Returns:
+        `Callable`, *optional*: from a row to `prompt`, `demonstration`, `solution`, `level` and `subject`, see
+        [`read_row`]; `None` if there is no problem or no answer among the columns.
+    """
+    has_problem, has_answer = (any(name in columns for name in names) for names in (PROBLEM, ANSWER + SOLUTION))
+    return read_row if has_problem and has_answer else None
+
+
+def read_row(row: dict[str, Any]) -> dict[str, Any]:
+    """
+    Bring a row to the columns that the trainer, the reward and the evaluation read.
+
+    Args:
+        row (`dict[str, Any]`):
+            A row.
+
+    Returns:
+        `dict[str, Any]`: `prompt` (messages), `demonstration` (messages or `None`), `solution` (the answer in a box;
+        empty without one), `level` and `subject` (text or `None`). Without a problem, `solution` is empty as well.
+    """
+    problem = _first(row, PROBLEM)
+    prompt = _messages(problem) if isinstance(problem, list) else conversation(str(problem or ""))
+    answer, worked = _answer(row)
+    has_problem = any(str(message["content"]).strip() for message in prompt if message["role"] != "system")
+    return {
+        "prompt": prompt,
+        "demonstration": _demonstration(row, worked, answer),
+        "solution": framed(answer) if has_problem else "",
+        "level": _text(_first(row, LEVEL)),
+        "subject": _text(_first(row, SUBJECT)),
+    }
+
+
+def framed(answer: str) -> str:
+    """
+    Args:
+        answer (`str`):
+            An answer, or a text with a box.
+
+    Returns:
+        `str`: the answer in a box; empty if there is none.
+    """
+    answer = gold_answer(answer)
+    return f"\\boxed{{{answer}}}" if answer else ""
+
+
+def _answer(row: dict[str, Any]) -> tuple[str, str | None]:
+    """The answer of a row, and the worked solution if it stands in the same column."""
+    value = _first(row, ANSWER)
+    if isinstance(value, dict):
+        value = value.get("ground_truth")
+    if isinstance(value, list):
+        value = ", ".join(str(part).strip().strip("$") for part in value)
+    if value is None:
+        solution = _joined(_first(row, SOLUTION))
+        box = last_box(solution, len(solution))
+        return (box or "").strip(), None
+    text = str(value).strip()
+    if MARK in text:
+        worked, _, text = text.rpartition(MARK)
+        return text.strip().replace(",", ""), CALCULATOR.sub("", worked).strip()
+    return text, None
+
+
+def _demonstration(row: dict[str, Any], worked: str | None, answer: str) -> list[dict[str, str]] | None:
+    target = _first(row, TARGET)
+    if isinstance(target, list):
+        return _messages(target)
+    text = str(target or worked or _joined(_first(row, SOLUTION))).strip()
+    # A column `solution` with nothing but the answer shows no way to it.
+    if not text or not answer or text.strip("$. ") in (answer, framed(answer)):
+        return None
+    if last_box(text, len(text)) is None:
+        text = f"{text}\n\nThe answer is \\boxed{{{gold_answer(answer)}}}."
+    return [{"role": "assistant", "content": text}]
+
+
+def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
+    """The value of the first column that is there and not empty."""
+    return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
+
+
+def _messages(value: list[dict[str, Any]]) -> list[dict[str, str]]:
+    return [{"role": message["role"], "content": message["content"]} for message in value]
+
+
+def _joined(value: Any) -> str:
+    return "\n\n".join(map(str, value)) if isinstance(value, list) else str(value or "")
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
