@@ -5,13 +5,15 @@ not independent draws from the task.
 """
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from datasets import Dataset
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from .generation import generate, tokenize_prompts, undisturbed
+from .scoring import score
 
 
 @dataclass(frozen=True)
@@ -41,21 +43,6 @@ class HeldOutResult:
     num_samples: int
     mean_completion_tokens: float
     truncated_share: float
-
-
-@contextmanager
-def _undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Seeded evaluation mode; afterwards the random state and every module's training flag are what they were."""
-    training = {module: module.training for module in model.modules()}
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices), torch.no_grad():
-        torch.manual_seed(seed)
-        model.eval()
-        try:
-            yield
-        finally:
-            for module, flag in training.items():
-                module.training = flag
 
 
 def evaluate_held_out(
@@ -116,15 +103,16 @@ def evaluate_held_out(
     eos_token_ids = eos_token_ids or [tokenizer.eos_token_id]
     rows = [row for row in dataset for _ in range(num_samples)]
     rewards, lengths, truncated = [], [], 0
-    with _undisturbed(model, seed):
+    with undisturbed(model, seed):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            prompts = _render_prompts(tokenizer, batch, chat_template_kwargs or {})
-            completion_ids = _generate(model, prompts, max_completion_length, temperature, eos_token_ids)
+            prompts = tokenize_prompts(tokenizer, [row["prompt"] for row in batch], chat_template_kwargs or {})
+            completion_ids = generate(model, prompts, max_completion_length, temperature, eos_token_ids)
             ended = [not set(eos_token_ids).isdisjoint(ids) for ids in completion_ids]
             lengths += [len(ids) for ids in completion_ids]
             truncated += ended.count(False)
-            rewards += _score(tokenizer, batch, completion_ids, reward_funcs, weights)
+            texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
+            rewards += score(batch, texts, completion_ids, reward_funcs, weights)
 
     per_problem = torch.tensor(rewards, dtype=torch.float64).view(len(dataset), num_samples).mean(dim=1)
     return HeldOutResult(
@@ -135,58 +123,3 @@ def evaluate_held_out(
         mean_completion_tokens=sum(lengths) / len(lengths),
         truncated_share=truncated / len(rows),
     )
-
-
-def _render_prompts(tokenizer: PreTrainedTokenizerBase, rows: list[dict], template_kwargs: dict) -> BatchEncoding:
-    """Prompts as padded token ids, conversations through the chat template."""
-    prompts = [row["prompt"] for row in rows]
-    conversational = not isinstance(prompts[0], str)
-    if conversational:
-        prompts = tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True, **template_kwargs)
-    # A chat template writes the special tokens itself.
-    return tokenizer(
-        prompts, padding=True, padding_side="left", return_tensors="pt", add_special_tokens=not conversational
-    )
-
-
-def _generate(
-    model: PreTrainedModel,
-    prompts: BatchEncoding,
-    max_completion_length: int,
-    temperature: float,
-    eos_token_ids: list[int],
-) -> list[list[int]]:
-    """One sampled completion per row, as token ids up to and including the first end-of-sequence token."""
-    inputs = prompts.to(model.device)
-    sequences = model.generate(
-        **inputs,
-        max_new_tokens=max_completion_length,
-        do_sample=True,
-        temperature=temperature,
-        top_k=0,
-        top_p=1.0,
-        eos_token_id=eos_token_ids,
-        use_cache=True,
-    )
-    completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
-    ends = [next((n for n, token in enumerate(ids) if token in eos_token_ids), len(ids)) for ids in completions]
-    return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
-
-
-def _score(
-    tokenizer: PreTrainedTokenizerBase,
-    rows: list[dict],
-    completion_ids: list[list[int]],
-    reward_funcs: list[Callable],
-    weights: list[float],
-) -> list[float]:
-    """Weighted sum of the rewards, one per row."""
-    prompts = [row["prompt"] for row in rows]
-    texts = tokenizer.batch_decode(completion_ids, skip_special_tokens=True)
-    completions = texts if isinstance(prompts[0], str) else [[{"role": "assistant", "content": t}] for t in texts]
-    columns = {key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
-    totals = [0.0] * len(rows)
-    for reward_func, weight in zip(reward_funcs, weights, strict=True):
-        scores = reward_func(prompts=prompts, completions=completions, completion_ids=completion_ids, **columns)
-        totals = [total + weight * (score or 0.0) for total, score in zip(totals, scores, strict=True)]
-    return totals

@@ -1,0 +1,109 @@
+"""Sampling from a model of transformers without leaving a trace in a run: prompts in, token ids out."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+
+
+@contextmanager
+def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Seeded evaluation mode; afterwards the random state and every module's training flag are what they were."""
+    training = {module: module.training for module in model.modules()}
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            for module, flag in training.items():
+                module.training = flag
+
+
+def render_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict) -> list[str]:
+    """
+    Prompts as the model reads them.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            Has the chat template.
+        prompts (`list[str]` or `list[list[dict]]`):
+            Texts, which stay as they are, or conversations, which go through the template.
+        template_kwargs (`dict`):
+            Arguments of the chat template.
+
+    Returns:
+        `list[str]`
+    """
+    if isinstance(prompts[0], str):
+        return list(prompts)
+    return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True, **template_kwargs)
+
+
+def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict) -> BatchEncoding:
+    """
+    Prompts as token ids, padded on the left.
+
+    Args:
+        tokenizer (`PreTrainedTokenizerBase`):
+            With a pad token.
+        prompts (`list[str]` or `list[list[dict]]`):
+            Texts or conversations.
+        template_kwargs (`dict`):
+            Arguments of the chat template.
+
+    Returns:
+        `BatchEncoding`: `input_ids` and `attention_mask` of shape (num_prompts, longest_prompt).
+    """
+    # A chat template writes the special tokens itself.
+    return tokenizer(
+        render_prompts(tokenizer, prompts, template_kwargs),
+        padding=True,
+        padding_side="left",
+        return_tensors="pt",
+        add_special_tokens=isinstance(prompts[0], str),
+    )
+
+
+def generate(
+    model: PreTrainedModel,
+    prompts: BatchEncoding,
+    max_completion_length: int,
+    temperature: float,
+    eos_token_ids: list[int],
+    top_p: float = 1.0,
+) -> list[list[int]]:
+    """
+    One completion per prompt.
+
+    Args:
+        model (`PreTrainedModel`):
+            The model.
+        prompts (`BatchEncoding`):
+            From [`tokenize_prompts`].
+        max_completion_length (`int`):
+            Longest completion in tokens.
+        temperature (`float`):
+            Sampling temperature; 0 takes the likeliest token.
+        eos_token_ids (`list[int]`):
+            Token ids that end a completion.
+        top_p (`float`, *optional*, defaults to `1.0`):
+            Share of probability that is sampled from.
+
+    Returns:
+        `list[list[int]]`: up to and including the first end-of-sequence token.
+    """
+    inputs = prompts.to(model.device)
+    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
+    sequences = model.generate(
+        **inputs,
+        max_new_tokens=max_completion_length,
+        eos_token_id=eos_token_ids,
+        use_cache=True,
+        **(sampling if temperature > 0 else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}),
+    )
+    completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
+    ends = [next((n for n, token in enumerate(ids) if token in eos_token_ids), len(ids)) for ids in completions]
+    return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]
