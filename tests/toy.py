@@ -26,6 +26,12 @@ def demonstration_set(right: bool = True, count: int = 64, lengths: bool = False
     return Dataset.from_dict({"prompt": prompts(count), "completion": completions})
 
 
+def paired_set(every: int = 1, count: int = 64) -> Dataset:
+    """Prompts of which every so-manieth has a demonstration in a column."""
+    rows = demonstration_set(count=count, lengths=True).rename_column("completion", "demonstration").to_list()
+    return Dataset.from_list([row if i % every == 0 else {**row, "demonstration": None} for i, row in enumerate(rows)])
+
+
 def reward(prompts, completions, **kwargs):
     """1 if the first character is the right digit modulo 32: a random model is right one time in 32."""
     return [

@@ -6,7 +6,7 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from .mixing import MIXING_POLICIES
+from .mixing import MIXING_POLICIES, PAPER_SETTINGS, MixingPolicy
 
 
 def _help(text: str) -> dict[str, str]:
@@ -33,11 +33,11 @@ class AMFTConfig(GRPOConfig):
     Args:
         mixing_policy (`str`, *optional*, defaults to `"amft"`):
             Who decides the weight μ of imitation in L = (1 − μ) L_GRPO + μ L_SFT: `"amft"` learns it, `"fixed"` keeps
-            `mu_init`, `"replay"` repeats the trajectory of an earlier run.
+            `mu_init`. The others are listed in `docs/policies.md`; each is a class in `trl_amft.mixing`.
         mixing_policy_kwargs (`dict[str, Any]`, *optional*):
             Further arguments of the policy; unknown keys are refused.
         mu_init (`float`, *optional*, defaults to `0.5`):
-            μ of the first mixed step, in [0, 1]; within the bounds for `"amft"`.
+            μ of the first mixed step, in [0, 1]; within the bounds where μ is learned.
         mu_min (`float`, *optional*, defaults to `0.0`):
             Lower bound of a learned μ, in [0, 1]. 0 is a legitimate answer: wrong demonstrations are left alone.
         mu_max (`float`, *optional*, defaults to `0.95`):
@@ -156,6 +156,8 @@ class AMFTConfig(GRPOConfig):
     )
 
     def __post_init__(self):
+        if self.mixing_policy == "amft_paper":
+            self._take_paper_settings()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(choices)}")
@@ -172,6 +174,8 @@ class AMFTConfig(GRPOConfig):
         super().__post_init__()
         self._check_mixing()
         self._check_steps()
+        # Its own arguments are checked by the policy, before a model is loaded.
+        self.policy_class(self)
         if self.per_device_demonstration_batch_size is None:
             self.per_device_demonstration_batch_size = max(self.per_device_train_batch_size // self.num_generations, 1)
         if self.max_demonstration_length is None:
@@ -180,6 +184,16 @@ class AMFTConfig(GRPOConfig):
                     "max_demonstration_length=None means max_completion_length, which is None too: give one of them"
                 )
             self.max_demonstration_length = self.max_completion_length
+
+    @property
+    def policy_class(self) -> type[MixingPolicy]:
+        """Class of the mixing policy."""
+        return MIXING_POLICIES[self.mixing_policy]
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether dU/dμ is measured on held-out prompts."""
+        return self.policy_class.needs_meta_gradient and self.meta_gradient == "validation"
 
     @property
     def generation_steps(self) -> int:
@@ -192,6 +206,16 @@ class AMFTConfig(GRPOConfig):
         if self.meta_gradient == "validation":
             return self.meta_interval
         return max(-(-self.generation_steps // self.gradient_accumulation_steps), 1)
+
+    def _take_paper_settings(self) -> None:
+        for name, value in PAPER_SETTINGS.items():
+            given, default = getattr(self, name), self.__dataclass_fields__[name].default
+            if given not in (default, value):
+                raise ValueError(
+                    f"{name}={given!r} contradicts mixing_policy='amft_paper', which sets it to {value!r}: drop it or "
+                    "use mixing_policy='amft'"
+                )
+            setattr(self, name, value)
 
     def _check_ranges(self) -> None:
         inf = math.inf
@@ -226,7 +250,7 @@ class AMFTConfig(GRPOConfig):
                 raise ValueError(f"{name}={value!r} is out of range: give {kind} in {bounds}")
 
     def _check_mixing(self) -> None:
-        allowed = MIXING_POLICIES[self.mixing_policy].keywords
+        allowed = self.policy_class.keywords
         kwargs = self.mixing_policy_kwargs or {}
         if not isinstance(kwargs, dict):
             raise ValueError(f"mixing_policy_kwargs={kwargs!r} is no mapping: give keys and values")
@@ -236,7 +260,7 @@ class AMFTConfig(GRPOConfig):
                     f"mixing_policy_kwargs: unknown key {key!r} for mixing_policy={self.mixing_policy!r}; it takes "
                     f"{', '.join(allowed) if allowed else 'none'}"
                 )
-        if self.mixing_policy != "amft":
+        if not self.policy_class.bounded:
             return
         if self.mu_min > self.mu_max:
             raise ValueError(f"mu_min={self.mu_min} is above mu_max={self.mu_max}: lower it or raise mu_max")
@@ -244,7 +268,7 @@ class AMFTConfig(GRPOConfig):
             raise ValueError(
                 f"mu_init={self.mu_init} is outside [mu_min, mu_max] = [{self.mu_min}, {self.mu_max}]: move it inside"
             )
-        if self.use_adaptive_entropy and self.mu_entropy_lr != 0.0:
+        if self.policy_class.needs_meta_gradient and self.use_adaptive_entropy and self.mu_entropy_lr != 0.0:
             raise ValueError(
                 f"use_adaptive_entropy=True and mu_entropy_lr={self.mu_entropy_lr} would be two controllers of one "
                 "entropy: set mu_entropy_lr to 0 or use_adaptive_entropy to False"

@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback
-from trl import GRPOTrainer
 from trl.trainer.utils import get_config_model_id
 
 from . import input_checks
@@ -18,23 +17,25 @@ from .amft_config import AMFTConfig
 from .callbacks import MixingWeightCallback
 from .checkpoints import StepStart, check_world_size, load_evidence, save_evidence, save_whole, saved_on_failure
 from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
+from .gradient_moments import GradientMoments
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
-from .mixing import MIXING_POLICIES, MixingSignals
+from .mixing import MixingPolicy, MixingSignals
 from .model_card import PAPER, append_paper_status
+from .paired_demonstrations import PairedDemonstrations
 from .prompt_sampler import PromptSampler
-from .reward_errors import guarded_rewards
 from .rollout_server import guard_server
-from .rollout_signals import GROUP_VARIES, RolloutSignals, group_varies
+from .rollout_signals import RolloutSignals
 from .self_check import filter_by_reward, run_self_check
 from .sharding import open_gradients
 from .step_metrics import step_metrics
 from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
+from .weighed_rollouts import WeighedRollouts
 
 
-class AMFTTrainer(GRPOTrainer):
+class AMFTTrainer(WeighedRollouts):
     r"""
     GRPO with demonstrations and a mixing weight that is learned: L(θ; μ) = (1 − μ) L_GRPO + μ L_SFT.
 
@@ -128,11 +129,18 @@ class AMFTTrainer(GRPOTrainer):
             if args.demonstration_min_reward is not None:
                 filter_by_reward(self)
             self._supervised = SupervisedSegment(self, self.demonstrations)
-        if args.mixing_policy == "amft" and args.meta_gradient == "validation":
+        policy = self.mixing_policy
+        if policy.paired:
+            self._paired = PairedDemonstrations(self, self.demonstrations, column, policy.scores_demonstrations)
+        if args.needs_validation:
             self.add_callback(ValidationUtility(self, validation_dataset))
+        # What was seen of the gradients so far, for a policy that judges by them.
         self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
+        if policy.needs_variances:
+            self.window = GradientMoments(policy.options["decay"])
+        self._learns = policy.needs_meta_gradient
+        self._has_evidence = policy.needs_meta_gradient or policy.needs_variances
         self.step_algebra: TwoSegmentStep | None = None
-        self._learns = MIXING_POLICIES[args.mixing_policy].needs_meta_gradient
         self._signals = RolloutSignals(self.accelerator)
         guard_server(self)
 
@@ -145,6 +153,11 @@ class AMFTTrainer(GRPOTrainer):
     def mixing_weight(self) -> float:
         """μ of the last optimizer step, in [0, 1]."""
         return self.mixing_callback.mu
+
+    @property
+    def mixing_policy(self) -> MixingPolicy:
+        """The policy of the live controller."""
+        return self.mixing_callback.policy
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
@@ -199,7 +212,9 @@ class AMFTTrainer(GRPOTrainer):
         self._rl_loss = torch.zeros((), device=self.accelerator.device)
         # The rollouts are of the present parameters only in the first optimizer step that uses them.
         self._fresh = self._step % self.args.generation_steps == 0
-        if known != 0.0:
+        if self._paired is not None:
+            self._paired.begin_step()
+        if known == 1.0 or (known != 0.0 and self._paired is None):
             callback = self.mixing_callback
             callback.demonstrations_consumed = self._supervised.draw(
                 self.current_gradient_accumulation_steps, callback.demonstrations_consumed
@@ -208,8 +223,9 @@ class AMFTTrainer(GRPOTrainer):
     def _supervised_step(self, model: nn.Module, last: bool) -> Tensor:
         """One micro-batch of a step of weight 1: no rollout, no prompt."""
         model.train()
-        loss = self._supervised.backward(model)
-        if self.state.global_step >= self.args.sft_warmup_steps:
+        warming_up = self.state.global_step < self.args.sft_warmup_steps
+        loss = self._supervised.backward(model, None if warming_up else self.mixing_policy)
+        if not warming_up:
             # A prompt batch was drawn in vain; the next RL step must not meet rollouts from before.
             self._step += 1
             self._buffered_inputs = None
@@ -221,63 +237,42 @@ class AMFTTrainer(GRPOTrainer):
     def _mix(self, model: nn.Module, known: float | None) -> Tensor:
         """Everything between the RL gradient and the optimizer. Returns this process's share of L_SFT."""
         algebra, callback, step = self.step_algebra, self.mixing_callback, self.state.global_step
-        entropy, has_signal = self._signals.reduce()
+        policy, rollouts = self.mixing_policy, self._signals.reduce()
         estimate, callback.pending = callback.pending, None
-        if self._learns and self.args.meta_gradient == "lagged" and self._fresh and has_signal:
+        if self._learns and self.args.meta_gradient == "lagged" and self._fresh and rollouts.has_signal:
             estimate = self.window.add_utility(step, *algebra.sketch_gradient())
+        rl_sketch = algebra.sketch_gradient()[0] if policy.needs_variances else None
         algebra.store_rl_gradient()
-        sft_loss = self._supervised.backward_all(model, algebra.shards.backward_context)
+        if self._paired is not None:
+            self._supervised.load(self._paired.micro_batches(self.current_gradient_accumulation_steps))
+        sft_loss = self._supervised.backward_all(model, algebra.shards.backward_context, policy)
         products = algebra.products()
         learning_rate = self._get_learning_rate()
-        if known is None:
-            callback.update(MixingSignals(step, entropy, estimate, learning_rate, products.rl_norm, products.sft_norm))
-        else:
-            callback.mu = known
-        callback.mu = mu = self._agree(callback.mu)
+        signals = MixingSignals(
+            step=step,
+            entropy=rollouts.entropy,
+            meta_gradient=estimate,
+            learning_rate=learning_rate,
+            rl_grad_norm=products.rl_norm,
+            sft_grad_norm=products.sft_norm,
+            variances=None if rl_sketch is None else self.window.add(rl_sketch, algebra.sketch_gradient()[0]),
+            chosen_share=self._paired.share if self._paired else 0.0,
+            rollout_tokens=rollouts.tokens,
+            demonstration_tokens=self._supervised.tokens,
+        )
+        mu = callback.decide(signals, known, self.accelerator)
         informative = self._learns and self._supervised.tokens > 0
         sensitivity = algebra.combine(mu, products, learning_rate if informative else None)
         if sensitivity is not None:
             self.window.add_sensitivity(step, *sensitivity)
         rl_loss = self.accelerator.reduce(self._rl_loss.clone(), reduction="mean").item()
-        self._log_metrics(
-            {
-                **step_metrics(mu, rl_loss, products, estimate, learning_rate),
-                **self._supervised.metrics(),
-                **{f"amft/{name}": value for name, value in callback.policy.metrics().items()},
-            }
-        )
+        metrics = step_metrics(mu, rl_loss, products, estimate, learning_rate, policy)
+        self._log_metrics({**metrics, **self._supervised.metrics()})
         return sft_loss
-
-    def _agree(self, mu: float) -> float:
-        """μ of the main process: one number, whatever rounding the processes saw."""
-        if self.accelerator.num_processes == 1:
-            return mu
-        value = torch.tensor(mu, dtype=torch.float64, device=self.accelerator.device)
-        torch.distributed.broadcast(value, src=0)
-        return value.item()
 
     def _log_metrics(self, values: dict[str, float]) -> None:
         for name, value in values.items():
             self._metrics["train"][name].append(value)
-
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if self.model.training:
-            self._signals.observe(inputs, entropy=self._metrics["train"]["entropy"][-1])
-        return loss
-
-    def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
-        if self.model.training:
-            own = len(inputs)
-            varies = group_varies(self._rewards, self.num_generations)
-            output[GROUP_VARIES] = varies[self.accelerator.process_index * own :][:own]
-        return output
-
-    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
-        compute = partial(super()._calculate_rewards, inputs, prompts, completions, completion_ids_list)
-        self._rewards = guarded_rewards(self, compute)
-        return self._rewards
 
     def _get_output_dir(self, trial):
         return self.staging_folder or super()._get_output_dir(trial)
@@ -287,12 +282,12 @@ class AMFTTrainer(GRPOTrainer):
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
-        if self._learns:
+        if self._has_evidence:
             save_evidence(self, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint and self._learns:
+        if checkpoint and self._has_evidence:
             load_evidence(self, checkpoint)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):

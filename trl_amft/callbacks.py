@@ -4,6 +4,8 @@ import logging
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import torch
+from accelerate import Accelerator
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
 
@@ -68,6 +70,28 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
             `float`: μ in [0, 1].
         """
         self.mu = float(self.policy.global_weight(signals))
+        return self.mu
+
+    def decide(self, signals: MixingSignals, known: float | None, accelerator: Accelerator) -> float:
+        """
+        μ of a mixed step: one number, whatever rounding the processes saw.
+
+        Args:
+            signals ([`~trl_amft.mixing.MixingSignals`]):
+                Equal on every process but for rounding.
+            known (`float`, *optional*):
+                μ where it was known before the step.
+            accelerator ([`~accelerate.Accelerator`]):
+                Of the run; the main process decides.
+
+        Returns:
+            `float`: μ in [0, 1].
+        """
+        self.mu = self.update(signals) if known is None else known
+        if accelerator.num_processes > 1:
+            value = torch.tensor(self.mu, dtype=torch.float64, device=accelerator.device)
+            torch.distributed.broadcast(value, src=0)
+            self.mu = value.item()
         return self.mu
 
     def state(self) -> dict[str, Any]:

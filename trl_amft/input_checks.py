@@ -45,7 +45,13 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
             f"sft_warmup_steps={args.sft_warmup_steps} needs a train_dataset that can be indexed, got an "
             "IterableDataset: load it without streaming, or warm up in a run of its own with mu_init 1"
         )
-    if args.mixing_policy == "amft" and args.meta_gradient == "validation":
+    if args.policy_class.paired and demonstration_dataset is not None:
+        raise ValueError(
+            f"mixing_policy={args.mixing_policy!r} decides prompt by prompt and needs the demonstration of each: "
+            f"put them into the column {args.demonstration_column!r} of train_dataset instead of a "
+            "`demonstration_dataset`"
+        )
+    if args.needs_validation:
         if not isinstance(validation_dataset, Dataset):
             raise ValueError(
                 f"meta_gradient='validation' needs a `validation_dataset`, got {type(validation_dataset).__name__}: "
@@ -101,7 +107,7 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
     Raises:
         `ValueError`: if `meta_preconditioner="adamw"` does not describe it.
     """
-    if args.mixing_policy != "amft" or args.meta_preconditioner != "adamw":
+    if not args.policy_class.needs_meta_gradient or args.meta_preconditioner != "adamw":
         return
     inner = optimizer
     while hasattr(inner, "optimizer"):  # accelerate's wrapper, and DeepSpeed's

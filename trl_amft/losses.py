@@ -1,5 +1,6 @@
 """L_SFT: negative log-likelihood of demonstration tokens at temperature 1; and the plain policy gradient."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -18,17 +19,30 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 class SFTLoss(NamedTuple):
     """
     Args:
+        loss (`torch.Tensor` of shape ()):
+            Weighted negative log-likelihood of the labelled tokens in nats, summed; the one that carries the graph.
         nll (`torch.Tensor` of shape ()):
-            Negative log-likelihood of the labelled tokens in nats, summed.
+            The same with the weights of rows only, detached.
         correct (`torch.Tensor` of shape ()):
-            Number of labelled tokens that were the most likely one.
+            Number of labelled tokens that were the most likely one, with the weights of rows, detached.
+        weight (`torch.Tensor` of shape ()):
+            Sum of the token weights, with the weights of rows, detached.
     """
 
+    loss: Tensor
     nll: Tensor
     correct: Tensor
+    weight: Tensor
 
 
-def sft_loss(logits: Tensor, labels: Tensor) -> SFTLoss:
+# Token weights, (batch_size, seq_len − 1), from detached log-probabilities of the labelled tokens, the mask of these,
+# and the logits that predict them.
+TokenWeights = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+
+
+def sft_loss(
+    logits: Tensor, labels: Tensor, row_weights: Tensor | None = None, token_weights: TokenWeights | None = None
+) -> SFTLoss:
     """
     Summed token loss of a batch of demonstrations. Sums, not means: rows, micro-batches and ranks without a label
     weigh nothing, and the one division is by the global count.
@@ -38,18 +52,54 @@ def sft_loss(logits: Tensor, labels: Tensor) -> SFTLoss:
             Logits of the model, not divided by any temperature.
         labels (`torch.Tensor` of shape (batch_size, seq_len)):
             Token ids; −100 at prompt and padding positions.
+        row_weights (`torch.Tensor` of shape (batch_size,), *optional*):
+            How much each row counts. All count 1 if not given.
+        token_weights (`TokenWeights`, *optional*):
+            Gives further factors, which are constants of the loss. 1 if not given.
 
     Returns:
-        [`SFTLoss`]: `nll` carries the graph also when no token is labelled.
+        [`SFTLoss`]: `loss` carries the graph also when no token is labelled.
     """
     targets = labels[:, 1:]
     predictions = logits[:, :-1]
     nll = F.cross_entropy(
-        at_least_float32(predictions.flatten(0, 1)), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="sum"
-    )
+        at_least_float32(predictions.flatten(0, 1)), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
+    ).view(targets.shape)
     mask = targets != IGNORE_INDEX
-    correct = ((predictions.detach().argmax(-1) == targets) & mask).sum()
-    return SFTLoss(nll=nll, correct=correct)
+    rows = mask.to(nll.dtype)
+    if row_weights is not None:
+        rows = rows * row_weights.unsqueeze(1)
+    weights = None
+    if token_weights is not None:
+        weights = token_weights(-nll.detach(), mask, predictions.detach())
+    # Detached once more, here: a weight that depends on the model must not become a part of its gradient.
+    weights = rows if weights is None else rows * weights.detach()
+    correct = (predictions.detach().argmax(-1) == targets).to(nll.dtype)
+    return SFTLoss(
+        loss=(nll * weights).sum(),
+        nll=(nll.detach() * rows).sum(),
+        correct=(correct * rows).sum(),
+        weight=weights.sum(),
+    )
+
+
+def token_entropies(logits: Tensor) -> Tensor:
+    """
+    Entropy of the predicted distributions in nats.
+
+    Args:
+        logits (`torch.Tensor` of shape (batch_size, seq_len, vocab_size)):
+            Logits.
+
+    Returns:
+        `torch.Tensor` of shape (batch_size, seq_len): detached.
+    """
+    entropies = []
+    # Row by row, because the logits of a whole batch may be most of the memory.
+    for row in logits.detach():
+        log_probs = at_least_float32(row).log_softmax(-1)
+        entropies.append(-(log_probs.exp() * log_probs).sum(-1))
+    return torch.stack(entropies)
 
 
 def policy_gradient_loss(logits: Tensor, completion_ids: Tensor, mask: Tensor, advantages: Tensor) -> Tensor:

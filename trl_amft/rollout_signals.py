@@ -3,7 +3,7 @@ What the rollouts of one optimizer step say beside their gradient: the policy's 
 learning signal at all.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from accelerate import Accelerator
@@ -32,6 +32,22 @@ def group_varies(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
     highest = grouped.masked_fill(missing, -torch.inf).amax(dim=1)
     lowest = grouped.masked_fill(missing, torch.inf).amin(dim=1)
     return (highest > lowest).any(dim=1).repeat_interleave(num_generations)
+
+
+class StepSignals(NamedTuple):
+    """
+    Args:
+        entropy (`float`, *optional*):
+            H in nats; `None` without a token.
+        has_signal (`bool`):
+            Whether any group of the step, on any process, has rewards that differ.
+        tokens (`int`):
+            Tokens of the step's rollouts that the policy sampled, over all processes.
+    """
+
+    entropy: float | None
+    has_signal: bool
+    tokens: int
 
 
 class RolloutSignals:
@@ -75,15 +91,11 @@ class RolloutSignals:
         # A truncated completion may be masked as a whole; its advantage then moves nothing.
         self._signals.append((inputs[GROUP_VARIES] & (mask.sum(dim=1) > 0)).any())
 
-    def reduce(self) -> tuple[float | None, bool]:
-        """
-        Returns:
-            `tuple[float | None, bool]`: H in nats (`None` without a token), and whether any group of the step, on any
-            process, has rewards that differ.
-        """
+    def reduce(self) -> StepSignals:
+        """What the micro-batches of the step say together; the next step starts empty."""
         local = torch.stack([*self._tokens, torch.stack(self._signals).sum()])
         *tokens, signals = self._accelerator.reduce(local, reduction="sum").tolist()
         total = sum(tokens)
         weighted = sum(entropy * count for entropy, count in zip(self._entropies, tokens, strict=True))
         self.reset()
-        return (weighted / total if total else None), signals > 0
+        return StepSignals(weighted / total if total else None, signals > 0, total)

@@ -117,7 +117,7 @@ def _batch_lines(trainer: "AMFTTrainer") -> list[str]:
         f"  per step: {rollouts} rollouts of {rollouts / args.num_generations:g} prompts, "
         f"{args.per_device_demonstration_batch_size * micro_batches} demonstrations"
     ]
-    if args.mixing_policy != "amft" or args.meta_gradient != "lagged":
+    if not args.policy_class.needs_meta_gradient or args.meta_gradient != "lagged":
         return lines
     reasons = [] if trainer.scale_rewards == "none" else [f"scale_rewards={trainer.scale_rewards!r}"]
     reasons += [f"beta={args.beta}"] if args.beta else []

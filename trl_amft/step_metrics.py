@@ -3,11 +3,17 @@
 import math
 
 from .meta_window import MetaGradient
+from .mixing import MixingPolicy
 from .two_segment_step import SegmentProducts
 
 
 def step_metrics(
-    mu: float, rl_loss: float, products: SegmentProducts, estimate: MetaGradient | None, learning_rate: float
+    mu: float,
+    rl_loss: float,
+    products: SegmentProducts,
+    estimate: MetaGradient | None,
+    learning_rate: float,
+    policy: MixingPolicy,
 ) -> dict[str, float]:
     """
     Args:
@@ -21,6 +27,8 @@ def step_metrics(
             dU/dμ divided by the learning rate, where there is one.
         learning_rate (`float`):
             Of the step.
+        policy ([`~trl_amft.mixing.MixingPolicy`]):
+            Adds its own.
 
     Returns:
         `dict[str, float]`: metrics by name, see `docs/metrics.md`.
@@ -38,4 +46,4 @@ def step_metrics(
         metrics["amft/meta_gradient"] = estimate.value * learning_rate
         metrics["amft/meta_gradient_cosine"] = estimate.cosine
         metrics["amft/meta_gradient_snr"] = estimate.t_value
-    return metrics
+    return metrics | {f"amft/{name}": value for name, value in policy.metrics().items()}

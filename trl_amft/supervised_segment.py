@@ -1,6 +1,7 @@
 """The supervised segment of a step: its demonstrations, and L_SFT as a mean over the tokens of the whole step."""
 
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -8,7 +9,9 @@ from torch import Tensor, nn
 
 from .demonstration_source import MapDemonstrations, StreamDemonstrations
 from .demonstrations import collate_demonstrations
-from .losses import IGNORE_INDEX, sft_loss
+from .losses import IGNORE_INDEX, sft_loss, token_entropies
+from .mixing import DemonstrationBatch, MixingPolicy
+from .paired_demonstrations import DemonstrationRow
 
 
 if TYPE_CHECKING:
@@ -17,21 +20,21 @@ if TYPE_CHECKING:
 
 class SupervisedSegment:
     """
-    Draws the demonstrations of a step and runs their forward and backward passes.
+    Takes the demonstrations of a step and runs their forward and backward passes.
 
-    All micro-batches of a step are drawn at its start, because the loss is divided by the number of labelled tokens
-    over all of them and all processes.
+    All micro-batches of a step are known before the first one runs, because the loss is divided by the number of
+    labelled tokens over all of them and all processes. Every process runs as many passes as every other.
 
     Args:
         trainer ([`AMFTTrainer`]):
             Gives the sizes, the accelerator and the loss context.
         demonstrations ([`~trl_amft.demonstration_source.MapDemonstrations`] or the streamed form):
-            Where rows come from.
+            Where rows come from that are drawn.
     """
 
     def __init__(self, trainer: "AMFTTrainer", demonstrations: MapDemonstrations | StreamDemonstrations):
         self.demonstrations = demonstrations
-        self.tokens = 0
+        self.tokens = 0.0
         self._accelerator = trainer.accelerator
         self._rows = trainer.args.per_device_demonstration_batch_size
         self._pad_token_id = trainer._tokenizer.pad_token_id
@@ -39,11 +42,11 @@ class SupervisedSegment:
         self._loss_context = trainer.compute_loss_context_manager
         self._batches: list[dict[str, Tensor]] = []
         self._num_batches = 0
-        self._totals = torch.zeros(2, device=self._accelerator.device)
+        self._totals = torch.zeros(3, device=self._accelerator.device)
 
     def draw(self, micro_batches: int, consumed: int) -> int:
         """
-        Draw the rows of a step.
+        Draw the rows of a step from all demonstrations.
 
         Args:
             micro_batches (`int`):
@@ -56,22 +59,47 @@ class SupervisedSegment:
         """
         if self.demonstrations.consumed != consumed:
             self.demonstrations.consumed = consumed
-        rank, device = self._accelerator.process_index, self._accelerator.device
-        self._batches = []
-        self._num_batches = micro_batches
+        rank = self._accelerator.process_index
+        parts = []
         for _ in range(micro_batches):
             drawn = self.demonstrations.take(self._rows * self._accelerator.num_processes)
             own = drawn[rank * self._rows : (rank + 1) * self._rows]
-            batch = collate_demonstrations([row for row in own if row is not None], self._pad_token_id)
-            self._batches.append({name: tensor.to(device) for name, tensor in batch.items()})
-        local = sum((batch["labels"][:, 1:] != IGNORE_INDEX).sum() for batch in self._batches)
-        self.tokens = int(self._accelerator.reduce(local, reduction="sum").item())
-        self._totals = torch.zeros(2, device=device)
+            parts.append([DemonstrationRow(row) for row in own if row is not None])
+        self.load(parts)
         return self.demonstrations.consumed
 
-    def backward(self, model: nn.Module) -> Tensor:
+    def load(self, parts: list[list[DemonstrationRow]]) -> None:
+        """
+        Take given rows for the step.
+
+        Args:
+            parts (`list[list[DemonstrationRow]]`):
+                Rows of each micro-batch on this process, as many micro-batches on every process. A part may be empty.
+        """
+        device = self._accelerator.device
+        self._batches = []
+        self._num_batches = len(parts)
+        for rows in parts:
+            batch = collate_demonstrations([row.row for row in rows], self._pad_token_id)
+            # An empty part is one dummy row, which has no label.
+            batch["row_weights"] = torch.tensor([row.count for row in rows] or [0.0])
+            batch["advantages"] = torch.tensor([row.advantage for row in rows] or [0.0])
+            self._batches.append({name: tensor.to(device) for name, tensor in batch.items()})
+        local = sum(
+            ((batch["labels"][:, 1:] != IGNORE_INDEX).sum(1) * batch["row_weights"]).sum() for batch in self._batches
+        )
+        self.tokens = self._accelerator.reduce(local, reduction="sum").item()
+        self._totals = torch.zeros(3, device=device)
+
+    def backward(self, model: nn.Module, policy: MixingPolicy | None = None) -> Tensor:
         """
         Forward and backward pass of the next micro-batch.
+
+        Args:
+            model (`torch.nn.Module`):
+                The model as the training loop calls it.
+            policy ([`~trl_amft.mixing.MixingPolicy`], *optional*):
+                Weighs the tokens. All weigh 1 without it.
 
         Returns:
             `torch.Tensor` of shape (): its share of L_SFT; the mean over processes of the sum over micro-batches is
@@ -79,20 +107,33 @@ class SupervisedSegment:
         """
         batch = self._batches.pop(0)
         extra = {} if self._aux_loss_coef is None else {"output_router_logits": True}
+        weights = None if policy is None else partial(self._token_weights, policy, batch["advantages"])
         with self._loss_context():
             outputs = model(
                 input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, **extra
             )
-            result = sft_loss(outputs.logits, batch["labels"])
+            result = sft_loss(outputs.logits, batch["labels"], batch["row_weights"], weights)
             # Gradients are averaged over processes; a mean over all tokens takes their number back.
-            loss = result.nll * (self._accelerator.num_processes / max(self.tokens, 1))
+            loss = result.loss * (self._accelerator.num_processes / self._divisor)
             if self._aux_loss_coef is not None:
                 loss = loss + self._aux_loss_coef * outputs.aux_loss / self._num_batches
         self._accelerator.backward(loss)
-        self._totals += torch.stack([result.nll.detach(), result.correct])
+        self._totals += torch.stack([result.nll, result.correct, result.weight.detach()])
         return loss.detach()
 
-    def backward_all(self, model: nn.Module, context) -> Tensor:
+    @property
+    def _divisor(self) -> float:
+        """Labelled tokens of the step, 1 where there is none."""
+        return self.tokens if self.tokens > 0.0 else 1.0
+
+    @staticmethod
+    def _token_weights(
+        policy: MixingPolicy, advantages: Tensor, log_probs: Tensor, mask: Tensor, logits: Tensor
+    ) -> Tensor | None:
+        entropies = token_entropies(logits) if policy.reads_entropy else None
+        return policy.demonstration_weights(DemonstrationBatch(log_probs, mask, entropies, advantages))
+
+    def backward_all(self, model: nn.Module, context, policy: MixingPolicy) -> Tensor:
         """
         All micro-batches of the step.
 
@@ -101,6 +142,8 @@ class SupervisedSegment:
                 The model as the training loop calls it.
             context (`Callable[[bool], AbstractContextManager]`):
                 Context of a backward pass, told whether it is the last.
+            policy ([`~trl_amft.mixing.MixingPolicy`]):
+                Weighs the tokens.
 
         Returns:
             `torch.Tensor` of shape (): this process's share of L_SFT.
@@ -109,16 +152,16 @@ class SupervisedSegment:
         while self._batches:
             backward_context: AbstractContextManager = context(len(self._batches) == 1)
             with backward_context:
-                share += self.backward(model)
+                share += self.backward(model, policy)
         return share
 
     def metrics(self) -> dict[str, float]:
         """Metrics of the step, over all processes."""
-        nll, correct = self._accelerator.reduce(self._totals, reduction="sum").tolist()
-        tokens = max(self.tokens, 1)
+        nll, correct, weight = self._accelerator.reduce(self._totals, reduction="sum").tolist()
         return {
-            "amft/sft_loss": nll / tokens,
-            "amft/sft_token_accuracy": correct / tokens,
-            "demonstrations/tokens": float(self.tokens),
+            "amft/sft_loss": nll / self._divisor,
+            "amft/sft_token_accuracy": correct / self._divisor,
+            "amft/token_weight": weight / self._divisor,
+            "demonstrations/tokens": self.tokens,
             "demonstrations/epoch": self.demonstrations.epoch,
         }

@@ -119,7 +119,7 @@ def main() -> None:
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
     reward, kept = REWARDS[overrides.pop("reward", "dense")], overrides.pop("demonstrations_kept", 0.5)
-    replayed = overrides.pop("replay", False)
+    replayed, paired_every = overrides.pop("replay", False), overrides.pop("paired_every", 0)
     layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
     folder = result_file.parent / f"run-{world}"
     if checkpoint == "auto":
@@ -149,16 +149,19 @@ def main() -> None:
     )
     model, tokenizer = toy.model(layers=layers)
     counter = CountCollectives()
+    prompts, demonstrations = toy.prompt_set(128), toy.demonstration_set(lengths=True)
+    if paired_every:
+        prompts, demonstrations = toy.paired_set(paired_every, 128), None
     trainer = AMFTTrainer(
         model=model,
         reward_funcs=reward,
         callbacks=[counter] if counted else None,
         args=args,
-        train_dataset=toy.prompt_set(128),
+        train_dataset=prompts,
         processing_class=tokenizer,
         rollout_func=recorded_rollouts if recorded else None,
         peft_config=peft_config,
-        demonstration_dataset=toy.demonstration_set(lengths=True),
+        demonstration_dataset=demonstrations,
         validation_dataset=toy.prompt_set(16),
     )
     if trainer.demonstrations is not None:
@@ -177,8 +180,9 @@ def main() -> None:
                 self.replay = ZeroReplay(self)
             loss = super()._mix(model, known)
             weights.append(self.mixing_weight)
-            row = self.state.global_step % self.window.history
-            products.append((self.window._products[row, 0].item(), self.window._norms[row, 0].item()))
+            if hasattr(self.window, "history"):
+                row = self.state.global_step % self.window.history
+                products.append((self.window._products[row, 0].item(), self.window._norms[row, 0].item()))
             return loss
 
     trainer.__class__ = Watch

@@ -73,7 +73,9 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
             task = load_task(run.task, **(run.task_kwargs or {}))
         except (ValueError, TypeError) as error:
             raise UsageError(f"task_kwargs of task {run.task!r}: {error}") from None
-        train, held_out, demonstrations = task.train_dataset, task.held_out_dataset, task.demonstration_dataset
+        train, held_out = task.train_dataset, task.held_out_dataset
+        # A policy that decides by prompt takes those in the column instead.
+        demonstrations = None if training.policy_class.paired else task.demonstration_dataset
         rewards, accuracy_funcs = [*task.reward_funcs, *rewards], task.reward_funcs
     else:
         streaming = run.dataset_streaming
@@ -97,7 +99,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         raise UsageError(f"dataset_name has no column 'prompt', only: {', '.join(train.column_names)}; rename one")
 
     validation = None
-    if training.mixing_policy == "amft" and training.meta_gradient == "validation" and isinstance(train, Dataset):
+    if training.needs_validation and isinstance(train, Dataset):
         if run.validation_samples >= len(train):
             raise UsageError(
                 f"validation_samples={run.validation_samples} leaves none of {len(train)} training problems; lower it"

@@ -78,7 +78,7 @@ def write_run_files(recipe: Recipe, log_history: list[dict], rows: list[dict[str
         "versions": versions,
     }
     _write_json(folder / "metrics.json", metrics)
-    learned = recipe.training.mixing_policy == "amft"
+    learned = recipe.training.policy_class.needs_meta_gradient
     return plot_run(
         log_history,
         folder / "run.png",

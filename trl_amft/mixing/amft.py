@@ -103,13 +103,17 @@ class MetaGradientNormalizer:
 
 class AMFTPolicy(MixingPolicy):
     """
-    Learned μ. Reads `mu_init`, `mu_min`, `mu_max`, `mu_lr`, `mu_entropy_lr`, `mu_entropy_target`,
+    Learned μ, see [`next_weight`] for the law and `docs/method.md` for ĝ_μ. Source: AMFT (arXiv 2508.06944,
+    withdrawn); the estimate of dU/dμ, its normalisation and its evidence are this project's.
+
+    Reads `mu_init`, `mu_min`, `mu_max`, `mu_lr`, `mu_entropy_lr`, `mu_entropy_target`,
     `meta_normalization`, `meta_momentum`, `meta_variance_decay` and `meta_window` of [`AMFTConfig`].
 
     A step without evidence (no advantage, first optimizer steps, a window that is not filled) leaves the running
     moments and the η_μ term alone; the entropy term still acts. A non-finite number skips the whole update.
     """
 
+    bounded = True
     needs_meta_gradient = True
 
     def __init__(self, args):

@@ -17,7 +17,7 @@ class ReplayPolicy(MixingPolicy):
             `logging_steps=1` for an exact replay: a logged value is a mean over the steps since the one before.
     """
 
-    keywords = ("path",)
+    keywords = {"path": None}
 
     def __init__(self, args):
         super().__init__(args)
