@@ -12,16 +12,19 @@ from transformers import AutoConfig, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
+from .. import __version__
 from ..amft_trainer import AMFTTrainer
 from ..checkpoints import ResumableError
+from ..compat import installed_versions
 from ..preemption import StopOnSignal
 from ..reporting.run_table import run_table
+from ..reporting.watch import watch
 from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .held_out_evaluation import HeldOutEvaluation
 from .model_folder import folder_with_config
-from .run_files import held_out_rows, write_run_files
+from .run_files import held_out_rows, resolved_recipe, write_run_files
 from .smoke import ROWS
 from .usage import UsageError, run_command
 
@@ -168,6 +171,8 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
         trainer.model._ddp_params_and_buffers_to_ignore = [
             name for name, buffer in trainer.model.named_buffers() if buffer.dtype == torch.bool
         ]
+    # Before the evaluations, whose time is not that of a step.
+    watch(trainer, resolved_recipe(recipe, {"trl_amft": __version__, **installed_versions()}))
     trainer.add_callback(StopOnSignal(trainer.accelerator))
     if data.held_out_dataset is not None and run.held_out_samples > 0:
         trainer.add_callback(
