@@ -1,4 +1,4 @@
-"""A tiny causal language model and a character tokenizer, made from nothing but a seed.
+"""A tiny language model, if wanted one that sees, and a character tokenizer, made from nothing but a seed.
 
 Tests, the quickstart and the study need a model that trains in minutes on a CPU and that no hub has to serve. It is an
 ordinary Qwen2, or another family, with an ordinary fast tokenizer, so whatever runs on it runs on a full-size
@@ -12,7 +12,17 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
-from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoConfig, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    CLIPVisionConfig,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    ProcessorMixin,
+)
 
 
 PAD_TOKEN = "<pad>"
@@ -20,6 +30,20 @@ EOS_TOKEN = "<eos>"
 
 # Families whose configurations take the few sizes below, and whose tokenizer class leaves the one above as it is.
 MODEL_TYPES = ("qwen2", "qwen3", "llama", "mistral")
+
+# The one that sees: CLIP's encoder before a Qwen2. Every picture becomes a square of so many pixels and 64 tokens.
+IMAGE_MODEL_TYPE = "llava"
+IMAGE_TOKEN = "<image>"
+IMAGE_PIXELS, PATCH_PIXELS = 112, 14
+
+# Content in parts is how a processor passes on messages with pictures.
+IMAGE_CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] + ': ' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}" + IMAGE_TOKEN + "{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{% endif %}{{ '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+)
 
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\n' }}{% endfor %}"
@@ -63,13 +87,13 @@ def build_tiny_model(
     intermediate_size: int | None = None,
     max_position_embeddings: int = 1024,
     seed: int = 0,
-) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | ProcessorMixin]:
     """
     Build a small model with random weights, and the character tokenizer it reads.
 
     Args:
         model_type (`str`, *optional*, defaults to `"qwen2"`):
-            Family of the model, one of `MODEL_TYPES`.
+            Family of the model, one of `MODEL_TYPES`, or `IMAGE_MODEL_TYPE` for one that takes images.
         hidden_size (`int`, *optional*, defaults to `128`):
             Width of the model. Must be a multiple of `2 * num_attention_heads` (rotary embeddings pair dimensions).
         num_hidden_layers (`int`, *optional*, defaults to `4`):
@@ -84,18 +108,23 @@ def build_tiny_model(
             Seed of the weights. The global random state is left as it was.
 
     Returns:
-        `tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]`: float32 model in training mode, and its tokenizer.
+        `tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]`: float32 model in training mode, and its tokenizer. For
+        images, a `LlavaForConditionalGeneration` and a processor with that tokenizer.
     """
-    if model_type not in MODEL_TYPES:
-        raise ValueError(f"model_type={model_type!r} is not known; choose one of: {', '.join(MODEL_TYPES)}")
+    sees = model_type == IMAGE_MODEL_TYPE
+    if model_type not in (*MODEL_TYPES, IMAGE_MODEL_TYPE):
+        known = ", ".join((*MODEL_TYPES, IMAGE_MODEL_TYPE))
+        raise ValueError(f"model_type={model_type!r} is not known; choose one of: {known}")
     if hidden_size % (2 * num_attention_heads):
         raise ValueError(
             f"hidden_size={hidden_size} cannot be split into {num_attention_heads} heads of even width; choose a "
             f"multiple of {2 * num_attention_heads}"
         )
     tokenizer = build_character_tokenizer()
+    if sees:
+        tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
     config = AutoConfig.for_model(
-        model_type,
+        "qwen2" if sees else model_type,
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size if intermediate_size is None else intermediate_size,
@@ -113,8 +142,44 @@ def build_tiny_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         # Not `from_config`, which under ZeRO-3 would shard the model before the processes know of each other.
-        model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
-    return model.train(), tokenizer
+        if sees:
+            model = LlavaForConditionalGeneration(_image_config(config, tokenizer))
+        else:
+            model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+    return model.train(), _image_processor(tokenizer) if sees else tokenizer
+
+
+def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
+    """The text model behind an encoder of half its depth and as wide."""
+    return LlavaConfig(
+        vision_config=CLIPVisionConfig(
+            hidden_size=text_config.hidden_size,
+            intermediate_size=text_config.intermediate_size,
+            num_hidden_layers=(text_config.num_hidden_layers + 1) // 2,
+            num_attention_heads=text_config.num_attention_heads,
+            image_size=IMAGE_PIXELS,
+            patch_size=PATCH_PIXELS,
+        ),
+        text_config=text_config,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        vision_feature_layer=-1,
+    )
+
+
+def _image_processor(tokenizer: PreTrainedTokenizerFast) -> ProcessorMixin:
+    # Imported here, because without torchvision transformers tells at the import that it takes Pillow.
+    from transformers import CLIPImageProcessor, LlavaProcessor
+
+    size = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
+    tokenizer.chat_template = IMAGE_CHAT_TEMPLATE
+    return LlavaProcessor(
+        image_processor=CLIPImageProcessor(size=size, crop_size=size),
+        tokenizer=tokenizer,
+        patch_size=PATCH_PIXELS,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,  # CLIP's class token, which that strategy leaves out again
+        chat_template=IMAGE_CHAT_TEMPLATE,
+    )
 
 
 def save_tiny_model(folder: str | Path, **kwargs) -> None:

@@ -125,6 +125,13 @@ class TestTask:
         assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2] and parts[0] == parts[3]
         assert rule.train_dataset[:] == task.train_dataset[:]
 
+    def test_no_held_out_prompt_is_trained_on_where_short_routes_are_told_alike(self):
+        task = load_virl(train_routes=300, style="short")
+        held_out = set(task.held_out_dataset["prompt"])
+        assert not held_out & set(task.train_dataset["prompt"])
+        assert not held_out & set(task.demonstration_dataset["prompt"])
+        assert len(task.train_dataset) == len(task.demonstration_dataset) > 5000
+
     def test_default_holds_out_48_routes(self):
         assert len(set(load_virl(train_routes=1).held_out_dataset["route"])) == 48
 

@@ -5,6 +5,7 @@ Needs neither network nor GPU. What this machine cannot run is left out and name
 mixing, its loss and its optimizer, stays. A field on the command line wins over `--smoke`.
 """
 
+import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from transformers import AutoConfig
 
 from ..tasks import SMOKE_KWARGS
-from ..tiny_model import MODEL_TYPES
+from ..tiny_model import IMAGE_MODEL_TYPE, MODEL_TYPES
 from .usage import UsageError
 
 
@@ -208,11 +209,14 @@ def family(model_name: str) -> str:
             A local folder, or a name on the Hub, which is not asked.
 
     Returns:
-        `str`: one of [`~trl_amft.tiny_model.MODEL_TYPES`]; that of the configuration if it is there to be read,
+        `str`: one of [`~trl_amft.tiny_model.MODEL_TYPES`], or that for images; of the configuration if it can be read,
         otherwise the first that the name contains, otherwise `"qwen2"`.
     """
     try:
         found = AutoConfig.from_pretrained(model_name, local_files_only=True).model_type
     except (OSError, ValueError):
         found = Path(model_name).name.lower()
+    # A model that sees stays one.
+    if {"vl", IMAGE_MODEL_TYPE} & set(re.split("[-_.]", found)):
+        return IMAGE_MODEL_TYPE
     return next((known for known in MODEL_TYPES if known in found), "qwen2")

@@ -24,6 +24,7 @@ from .virl_synthetic import synthetic_routes
 
 SYNTHETIC = "synthetic"
 SYNTHETIC_ROUTES = 500
+TRAIN_SPACE = "absolute"
 HELD_OUT = {"in_distribution": "absolute", "rule": "relative"}
 STYLES = ("chat", "short")
 PARSINGS = ("lenient", "strict")
@@ -96,42 +97,59 @@ def load_virl(
     places = {number: positions(found[number], random.Random(f"virl {seed} {number}")) for number in order}
     folder = None if imagery is None else Path(imagery)
 
-    def rows(numbers: list[int], space: str) -> list[dict]:
+    def in_words(number: int, step: int, space: str):
+        return _prompt(found[number], places[number], step, space, style, False)
+
+    # Two short routes may be told in the same words; what is held out is not trained on in any.
+    kept_back = {
+        str(in_words(number, step, space))
+        for name, space in HELD_OUT.items()
+        for number in parts[name]
+        for step in range(len(places[number]))
+    }
+    shown_steps = [
+        (number, step)
+        for number in train
+        for step in range(len(places[number]))
+        if str(in_words(number, step, TRAIN_SPACE)) not in kept_back
+    ]
+
+    def rows(steps: list[tuple[int, int]], space: str) -> list[dict]:
         return [
             {
                 "prompt": _prompt(found[number], places[number], step, space, style, folder is not None),
-                **({} if folder is None else {"image": _picture(folder, number, position)}),
-                **_columns(number, step, position, space),
+                **({} if folder is None else {"image": _picture(folder, number, places[number][step])}),
+                **_columns(number, step, places[number][step], space),
             }
-            for number in numbers
-            for step, position in enumerate(places[number])
+            for number, step in steps
         ]
 
     rng = random.Random(f"virl {seed} rows")
     spoilt = set(train[: round((1.0 - demonstration_quality) * len(train))])
     demonstrations = []
-    for number in train:
-        own = random.Random(f"virl {seed} {number} demonstrations")
-        for step, position in enumerate(places[number]):
-            action = position.absolute
-            if number in spoilt:
-                action = own.choice([other for other in actions("absolute") if other != action])
-            answer = write_answer(found[number], position, action, style == "short")
-            demonstrations.append(
-                {
-                    "prompt": _prompt(found[number], places[number], step, "absolute", style, False),
-                    "completion": answer if style == "short" else [{"role": "assistant", "content": answer}],
-                    "demonstration_source": "wrong" if number in spoilt else "correct",
-                    **_columns(number, step, position, "absolute"),
-                }
-            )
-    train_rows = rows(train, "absolute")
+    for number, step in shown_steps:
+        position = places[number][step]
+        action = position.action(TRAIN_SPACE)
+        if number in spoilt:
+            own = random.Random(f"virl {seed} {number} {step} demonstration")
+            action = own.choice([other for other in actions(TRAIN_SPACE) if other != action])
+        answer = write_answer(found[number], position, action, style == "short")
+        demonstrations.append(
+            {
+                "prompt": in_words(number, step, TRAIN_SPACE),
+                "completion": answer if style == "short" else [{"role": "assistant", "content": answer}],
+                "demonstration_source": "wrong" if number in spoilt else "correct",
+                **_columns(number, step, position, TRAIN_SPACE),
+            }
+        )
+    held_out_steps = [(number, step) for number in parts[held_out] for step in range(len(places[number]))]
+    train_rows = rows(shown_steps, TRAIN_SPACE)
     rng.shuffle(train_rows)
     rng.shuffle(demonstrations)
     reward = partial(virl_reward, reward_scale=reward_scale, lenient=parsing == "lenient")
     return Task(
         train_dataset=_dataset(train_rows),
-        held_out_dataset=_dataset(rows(parts[held_out], HELD_OUT[held_out])),
+        held_out_dataset=_dataset(rows(held_out_steps, HELD_OUT[held_out])),
         reward_funcs=[update_wrapper(reward, virl_reward)],
         demonstration_dataset=Dataset.from_list(demonstrations),
     )

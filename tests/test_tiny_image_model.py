@@ -1,0 +1,112 @@
+"""The tiny model that sees, and the trainer with pictures in the prompts and demonstrations in words."""
+
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+from trl_amft import AMFTConfig, AMFTTrainer
+from trl_amft.cli.smoke import family
+from trl_amft.tasks import load_general_points
+from trl_amft.tiny_model import IMAGE_MODEL_TYPE, build_tiny_model, save_tiny_model
+
+
+SIZES = {"model_type": IMAGE_MODEL_TYPE, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+
+
+def ask(processor, image, text: str) -> dict:
+    content = [{"type": "image", "image": image}, {"type": "text", "text": text}]
+    return processor.apply_chat_template(
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+    )
+
+
+@pytest.fixture(scope="module")
+def task():
+    return load_general_points(modality="image", held_out="visual", train_hands=8, held_out_hands=4)
+
+
+class TestModel:
+    def test_saved_and_loaded_by_the_auto_classes(self, tmp_path, task):
+        save_tiny_model(tmp_path, seed=3, **SIZES)
+        processor = AutoProcessor.from_pretrained(tmp_path)
+        loaded = AutoModelForImageTextToText.from_pretrained(tmp_path).eval()
+        model, own = build_tiny_model(seed=3, **SIZES)
+        assert processor.tokenizer.chat_template == own.tokenizer.chat_template
+        inputs = ask(processor, task.train_dataset[0]["image"], "hand")
+        assert torch.equal(inputs["pixel_values"], ask(own, task.train_dataset[0]["image"], "hand")["pixel_values"])
+        with torch.no_grad():
+            assert torch.allclose(loaded(**inputs).logits, model.eval()(**inputs).logits, atol=1e-6)
+
+    def test_pictures_change_what_it_says(self, task):
+        model, processor = build_tiny_model(**SIZES)
+        first, second = (ask(processor, task.train_dataset[row]["image"], "hand") for row in (0, 1))
+        assert torch.equal(first["input_ids"], second["input_ids"])
+        with torch.no_grad():
+            assert not torch.allclose(model(**first).logits, model(**second).logits)
+
+    def test_seed_and_random_state(self):
+        torch.manual_seed(5)
+        expected = torch.rand(3)
+        torch.manual_seed(5)
+        first = build_tiny_model(seed=1, **SIZES)[0]
+        assert torch.equal(torch.rand(3), expected)
+        assert all(map(torch.equal, first.parameters(), build_tiny_model(seed=1, **SIZES)[0].parameters()))
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("Qwen/Qwen2.5-VL-3B-Instruct", IMAGE_MODEL_TYPE),
+            ("llava-hf/llava-1.5-7b-hf", IMAGE_MODEL_TYPE),
+            ("Qwen/Qwen2.5-3B-Instruct", "qwen2"),
+            ("Qwen/Qwen3-0.6B", "qwen3"),
+        ],
+    )
+    def test_smoke_takes_it_for_models_that_see(self, name, expected):
+        assert family(name) == expected
+
+    def test_smoke_takes_it_by_configuration(self, tmp_path):
+        save_tiny_model(tmp_path / "plain-name", **SIZES)
+        assert family(str(tmp_path / "plain-name")) == IMAGE_MODEL_TYPE
+
+
+def test_pictures_in_prompts_and_demonstrations_in_words(tmp_path, task):
+    model, processor = build_tiny_model(max_position_embeddings=1024, **SIZES)
+    trainer = AMFTTrainer(
+        model=model,
+        processing_class=processor,
+        reward_funcs=lambda completions, **columns: [float(index % 2) for index, _ in enumerate(completions)],
+        args=AMFTConfig(
+            str(tmp_path),
+            use_cpu=True,
+            bf16=False,
+            max_steps=2,
+            sft_warmup_steps=1,
+            per_device_train_batch_size=2,
+            num_generations=2,
+            per_device_demonstration_batch_size=2,
+            max_completion_length=4,
+            max_demonstration_length=128,
+            learning_rate=1e-3,
+            lr_scheduler_type="constant",
+            report_to="none",
+            logging_steps=1,
+            save_strategy="no",
+        ),
+        train_dataset=task.train_dataset,
+        demonstration_dataset=task.demonstration_dataset,
+    )
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    seen = []
+    model.model.vision_tower.register_forward_hook(lambda *_: seen.append(trainer.state.global_step))
+    trainer.train()
+    # Nothing is seen while demonstrations in words are imitated, everything is when rollouts are.
+    assert set(seen) == {1}
+    unchanged = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
+    # The norm after CLIP's last layer is for its class token, which is not used.
+    assert [name for name in unchanged if "post_layernorm" not in name] == []
+    words = processor.tokenizer.decode(trainer.demonstrations.sample(1)[0]["demonstration_prompt_ids"])
+    assert words.startswith("user: You hold four playing cards: ") and words.endswith("\nassistant: ")
