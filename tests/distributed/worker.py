@@ -91,16 +91,21 @@ def partly_empty(take, kept):
 
 
 class CountCollectives(TrainerCallback):
-    """Notes each collective of an optimizer step by its name and the number of elements that it carries."""
+    """Notes each collective of the last two steps by its name and the number of elements that it carries."""
 
     def __init__(self):
         self.steps = []
 
     def on_step_begin(self, args, state, control, **kwargs):
+        self._profile = None
+        if state.global_step < state.max_steps - 2:
+            return
         self._profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], record_shapes=True)
         self._profile.start()
 
     def on_step_end(self, args, state, control, **kwargs):
+        if self._profile is None:
+            return
         self._profile.stop()
         events = [event for event in self._profile.events() if event.name.startswith("c10d::")]
         self.steps.append([(event.name, elements(event.input_shapes)) for event in events])
