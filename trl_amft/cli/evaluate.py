@@ -1,0 +1,293 @@
+"""An evaluation: load the model only if there is something to do, go through the sets, write numbers and a table."""
+
+import argparse
+import functools
+import hashlib
+import json
+import os
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+
+from .. import __version__
+from ..compat import installed_versions
+from ..evaluation.run_set import SettingsError, check_settings, evaluate_set, fingerprint
+from ..evaluation.samplers import Sampler, Sampling, TransformersSampler, VllmSampler, gpu_with_vllm
+from ..evaluation.summary import breakdown_rows, comparison_rows, markdown, read_results, summarize, table_rows
+from ..grading import maths_reward
+from ..tasks import Task, load_task
+from ..tasks.maths_sets import load_set
+from .evaluate_arguments import PlannedSet, parse_arguments
+from .usage import UsageError, run_command
+
+
+BATCH_SIZE, VLLM_GROUP_SIZE = 32, 2048
+
+
+def main(argv: list[str] | None = None, description: str | None = None) -> int:
+    """
+    Entry point of `scripts/evaluate.py`.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments without the program's name. Those of the process if not given.
+        description (`str`, *optional*):
+            For the help.
+
+    Returns:
+        `int`: exit code 0. Bad input ends the process with 2.
+    """
+    argv = sys.argv[1:] if argv is None else argv
+    run_command(functools.partial(_run, argv, description))
+    return 0
+
+
+def _run(argv: list[str], description: str | None) -> None:
+    args = parse_arguments(argv, description)
+    if args.compare:
+        return compare(*args.compare)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("an evaluation is one process; start it with python, and give vLLM --tensor_parallel_size")
+    engine = choose_engine(args)
+    tokenizer = load_tokenizer(args)
+    sets = [(planned, *load_problems(planned, args)) for planned in args.plan]
+    for planned, dataset, _ in sets:
+        _check_prompts(planned.name, dataset[0]["prompt"], tokenizer, args)
+    settings = common_settings(args, engine)
+    folder = Path(args.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        results = evaluate_sets(sets, args, settings, folder, functools.partial(load_sampler, args, engine, tokenizer))
+    except SettingsError as error:
+        raise UsageError(error) from None
+    report(results, settings, folder)
+
+
+def evaluate_sets(
+    sets: list, args: argparse.Namespace, settings: dict, folder: Path, load
+) -> dict[str, dict[str, Any]]:
+    """
+    Go through the sets; what is finished is read, and the model is loaded with the first that is not.
+
+    Args:
+        sets (`list`):
+            Triples of [`PlannedSet`], problems and reward functions.
+        args (`argparse.Namespace`):
+            Checked arguments.
+        settings (`dict[str, Any]`):
+            What all results depend on.
+        folder (`Path`):
+            Output folder.
+        load (`Callable[[], Sampler]`):
+            Loads the model.
+
+    Returns:
+        `dict[str, dict[str, Any]]`: summary by name of the set.
+    """
+    results: dict[str, dict[str, Any]] = {}
+    sampler: Sampler | None = None
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as progress:
+        bars = [progress.add_task(planned.name, total=len(dataset)) for planned, dataset, _ in sets]
+        for (planned, dataset, reward_funcs), bar in zip(sets, bars, strict=True):
+            path = folder / f"{planned.name}.json"
+            own = settings | {"set": planned.name, "samples": planned.samples, "problems": fingerprint(dataset)}
+            if path.is_file():
+                finished = json.loads(path.read_text(encoding="utf-8"))
+                check_settings(path, finished.get("settings", {}), own)
+                results[planned.name] = finished
+                progress.update(bar, completed=len(dataset))
+                continue
+            sampler = load() if sampler is None else sampler
+            started = time.monotonic()
+            records = evaluate_set(
+                planned.name,
+                dataset,
+                reward_funcs,
+                sampler,
+                samples=planned.samples,
+                seed=args.seed,
+                settings=settings,
+                folder=folder,
+                progress=lambda done, bar=bar: progress.update(bar, completed=done),
+            )
+            results[planned.name] = {
+                "settings": own,
+                "seconds": round(time.monotonic() - started, 1),
+                "versions": {"trl_amft": __version__, **installed_versions()},
+                **summarize(records),
+            }
+            # Whole or absent: what is there is taken for finished.
+            part = path.with_suffix(".json.part")
+            part.write_text(json.dumps(results[planned.name], indent=1) + "\n", encoding="utf-8")
+            os.replace(part, path)
+    return results
+
+
+def load_problems(planned: PlannedSet, args: argparse.Namespace) -> tuple:
+    """Problems of a set and the rewards that grade them."""
+    try:
+        if planned.task is None:
+            dataset, reward_funcs = load_set(planned.name, args.data_dir), [maths_reward]
+        else:
+            task: Task = load_task(planned.task, **(planned.task_kwargs or {}))
+            dataset, reward_funcs = task.held_out_dataset, task.reward_funcs
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"set {planned.name!r}: {error}") from None
+    if args.limit is not None:
+        dataset = dataset.select(range(min(args.limit, len(dataset))))
+    if len(dataset) == 0:
+        raise UsageError(f"set {planned.name!r} has no problem with an answer; give another one")
+    return dataset, reward_funcs
+
+
+def load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerBase:
+    """The model's tokenizer with the chosen chat template; the model's configuration is looked at as well."""
+    try:
+        if not Path(args.model, "adapter_config.json").is_file():
+            AutoConfig.from_pretrained(args.model, revision=args.revision, trust_remote_code=args.trust_remote_code)
+        tokenizer = AutoTokenizer.from_pretrained(
+            args.model, revision=args.revision, trust_remote_code=args.trust_remote_code
+        )
+    # Files, Hub and tokenizers fail in ways without a common base class.
+    except Exception as error:
+        raise UsageError(f"model={args.model!r} cannot be loaded: {error}") from None
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if args.chat_template:
+        tokenizer.chat_template = Path(args.chat_template).read_text(encoding="utf-8")
+    return tokenizer
+
+
+def choose_engine(args: argparse.Namespace) -> str:
+    """`"vllm"` or `"transformers"`; refuses a vLLM that cannot be used."""
+    if args.engine == "auto":
+        adapter = Path(args.model, "adapter_config.json").is_file()
+        return "vllm" if gpu_with_vllm() and not adapter else "transformers"
+    if args.engine == "vllm" and find_spec("vllm") is None:
+        raise UsageError("engine='vllm' is not installed; run `pip install 'trl_amft[vllm]'`, or give transformers")
+    if args.engine == "vllm" and Path(args.model, "adapter_config.json").is_file():
+        raise UsageError(f"model={args.model!r} is an adapter, which engine='vllm' does not merge; give transformers")
+    return args.engine
+
+
+def load_sampler(args: argparse.Namespace, engine: str, tokenizer: PreTrainedTokenizerBase) -> Sampler:
+    """The model behind the chosen engine."""
+    sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
+    try:
+        if engine == "vllm":
+            return VllmSampler(
+                args.model,
+                tokenizer,
+                sampling,
+                args.batch_size or VLLM_GROUP_SIZE,
+                revision=args.revision,
+                dtype=args.dtype,
+                seed=args.seed,
+                tensor_parallel_size=args.tensor_parallel_size,
+                gpu_memory_utilization=args.gpu_memory_utilization,
+                trust_remote_code=args.trust_remote_code,
+            )
+        model = AutoModelForCausalLM.from_pretrained(
+            args.model, revision=args.revision, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise UsageError(f"model={args.model!r} cannot be loaded: {error}") from None
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return TransformersSampler(model, tokenizer, sampling, args.batch_size or BATCH_SIZE)
+
+
+def common_settings(args: argparse.Namespace, engine: str) -> dict[str, Any]:
+    """What the results of every set depend on."""
+    default = VLLM_GROUP_SIZE if engine == "vllm" else BATCH_SIZE
+    template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
+    return {
+        "model": args.model,
+        "revision": args.revision,
+        "weights": weights_fingerprint(args.model),
+        "engine": engine,
+        "dtype": args.dtype,
+        "temperature": args.temperature,
+        "top_p": args.top_p,
+        "max_tokens": args.max_tokens,
+        "seed": args.seed,
+        "batch_size": args.batch_size or default,
+        "chat_template": template and hashlib.sha256(template.encode()).hexdigest()[:16],
+    }
+
+
+def weights_fingerprint(model: str) -> str | None:
+    """Short hash of names, sizes and times of the weights in a local folder, which training may have overwritten."""
+    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16] if stats else None
+
+
+def _check_prompts(name: str, prompt: Any, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> None:
+    if isinstance(prompt, str):
+        return
+    if any(not isinstance(message["content"], str) for message in prompt):
+        raise UsageError(f"set {name!r} has prompts with pictures, which an evaluation does not read; choose another")
+    if tokenizer.chat_template is None:
+        raise UsageError(
+            f"model={args.model!r} has no chat template, and set {name!r} is a chat; give --chat_template"
+        )
+
+
+def report(results: dict[str, dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
+    """
+    Write `results.md` and print the table.
+
+    Args:
+        results (`dict[str, dict[str, Any]]`):
+            Summary by name of the set.
+        settings (`dict[str, Any]`):
+            What they depend on.
+        folder (`Path`):
+            Output folder.
+    """
+    rows, parts = table_rows(results), breakdown_rows(results)
+    shown = ("engine", "temperature", "top_p", "max_tokens", "seed")
+    lines = [f"# {settings['model']}\n\n", ", ".join(f"{key} {settings[key]}" for key in shown) + ". Percent; "]
+    lines.append("intervals by bootstrap over problems.\n\n" + markdown(rows))
+    if parts:
+        lines.append("\n" + markdown(parts))
+    (folder / "results.md").write_text("".join(lines), encoding="utf-8")
+    _print(rows, str(settings["model"]))
+    Console().print(f"written: {folder / 'results.md'}", soft_wrap=True)
+
+
+def compare(first: str, second: str) -> None:
+    """
+    Print the paired differences of two evaluations, as a table and in Markdown.
+
+    Args:
+        first (`str`):
+            Output folder A.
+        second (`str`):
+            Output folder B.
+    """
+    try:
+        rows = comparison_rows(read_results(first), read_results(second))
+    except ValueError as error:
+        raise UsageError(error) from None
+    _print(rows, f"A = {first}, B = {second}, in percent")
+    sys.stdout.write("\n" + markdown(rows))
+
+
+def _print(rows: list[list[str]], title: str) -> None:
+    table = Table(title=title)
+    for number, name in enumerate(rows[0]):
+        table.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    # Cut numbers would be worse than wrapped lines.
+    Console(width=max(Console().width, 120)).print(table)
