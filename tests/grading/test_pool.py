@@ -189,6 +189,42 @@ def test_cannot_start(monkeypatch, tmp_path):
         FormulaPool(workers=1).compare(EASY, 60)
 
 
+def test_start_that_takes_long(monkeypatch, tmp_path):
+    """The first one is waited for; a later one takes no more than the batch has, and is there for the next batch."""
+    slow = tmp_path / "worker.py"
+    body = OTHER_WORKER.format(path=str(pool.WORKER), body="return True")
+    slow.write_text(body.replace("sys.exit", "worker.warm_up = lambda: None\nimport time; time.sleep(1.5)\nsys.exit"))
+    monkeypatch.setattr(pool, "WORKER", slow)
+    formulas = FormulaPool(workers=1)
+    try:
+        assert formulas.compare([("", "")], 0.5) == ["same"]
+        threading.Timer(0.0, os.killpg, (formulas.process_ids()[0], signal.SIGKILL)).start()
+        time.sleep(0.3)
+        # As if it had been killed within the batch, not before.
+        monkeypatch.setattr(formulas, "_start", lambda count: None)
+        started = time.monotonic()
+        assert formulas.compare([("", "")] * 3, 0.5) == ["budget"] * 3
+        assert time.monotonic() - started < 1.4
+        assert formulas.compare([("", "")], 60) == ["same"]
+    finally:
+        formulas.close()
+
+
+def test_process_that_cannot_come_back(formulas, monkeypatch, tmp_path):
+    formulas.compare(EASY[:1], 60)
+    broken = tmp_path / "worker.py"
+    broken.write_text("raise SystemExit(3)\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(pool, "WORKER", broken)
+        os.killpg(formulas.process_ids()[0], signal.SIGKILL)
+        assert gone(formulas.process_ids())
+        with pytest.raises(WorkerError, match=r"did not start \(it ended with code 3\)"):
+            formulas.compare(EASY, 60)
+        patch.setattr(formulas, "_start", lambda count: None)
+        assert formulas.compare(EASY, 60) == ["killed"] * 3
+    assert formulas.compare(EASY, 60) == EASY_OUTCOMES
+
+
 def test_processes_of_a_launch_share_the_cores(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)))
     for ranks, expected in (("1", 4), ("8", 2), ("32", 1)):

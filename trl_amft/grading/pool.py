@@ -19,7 +19,7 @@ from pathlib import Path
 
 
 WORKER = Path(__file__).with_name("worker.py")
-START_SECONDS = 120.0
+START_SECONDS = 300.0
 # Wall time for each second of CPU time: how busy a machine may be, or how long a formula may wait for something.
 PATIENCE = 20.0
 # How much later than the kernel this process gives up, and ends the worker itself.
@@ -106,7 +106,11 @@ class FormulaPool:
             return [worker.process.pid for worker in self._started if worker.process.poll() is None]
 
     def _start(self, count: int) -> None:
-        for future in [self._executor.submit(self._worker) for _ in range(count)]:
+        def start() -> None:
+            if not self._worker().wait_ready(time.monotonic() + START_SECONDS):
+                raise WorkerError(f"a grading process did not start within {START_SECONDS:.0f} s; free the machine")
+
+        for future in [self._executor.submit(start) for _ in range(count)]:
             future.result()
 
     def _worker(self) -> "Worker":
@@ -119,17 +123,21 @@ class FormulaPool:
                 raise WorkerError("the pool is closed")
             worker = self._local.worker = Worker(self.memory_mb)
             self._started = [known for known in self._started if known.process.poll() is None] + [worker]
-        worker.wait_ready()
         return worker
 
     def _run(self, gold: str, answer: str, deadline: float) -> str:
         if time.monotonic() >= deadline:
             return BUDGET
         worker = self._worker()
+        try:
+            # One that has to start anew does so on the time of the batch, and goes on starting after it.
+            if not worker.wait_ready(deadline):
+                return BUDGET
+        except WorkerError:
+            # Others have started before, so it is no matter of what is installed.
+            return KILLED
         left = deadline - time.monotonic()
-        if left <= 0:
-            return BUDGET
-        return worker.compare(gold, answer, self.item_seconds, left)
+        return worker.compare(gold, answer, self.item_seconds, left) if left > 0 else BUDGET
 
 
 class Worker:
@@ -152,17 +160,25 @@ class Worker:
             start_new_session=True,
         )
         self._rest = b""
+        self._ready = False
         self._ids = itertools.count()
 
-    def wait_ready(self) -> None:
-        message = self._read(time.monotonic() + START_SECONDS)
+    def wait_ready(self, end: float) -> bool:
+        """Whether it has started by the monotonic time `end`. Raises [`WorkerError`] if it never will."""
+        if self._ready:
+            return True
+        message = self._read(end)
+        if message is None and self.process.poll() is None:
+            return False
         if message is None or "ready" not in message:
             self.kill()
-            reason = (message or {}).get("error") or f"no answer within {START_SECONDS:.0f} s"
+            reason = (message or {}).get("error") or f"it ended with code {self.process.returncode}"
             raise WorkerError(
                 f"a grading process of {sys.executable} did not start ({reason}); "
                 "run `pip install 'trl_amft[math]'` there, or free memory"
             )
+        self._ready = True
+        return True
 
     def compare(self, gold: str, answer: str, seconds: float, left: float) -> str:
         wanted, wall = next(self._ids), PATIENCE * seconds
