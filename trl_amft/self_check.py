@@ -9,7 +9,9 @@ import statistics
 from typing import TYPE_CHECKING, Any
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from .amft_config import AMFTConfig
 from .compat import installed_versions
 from .demonstration_source import MapDemonstrations, no_demonstration_left
 from .demonstrations import COMPLETION_IDS, PROMPT_IDS, STATUS
@@ -85,7 +87,7 @@ def run_self_check(trainer: "AMFTTrainer") -> list[str]:
         `list[str]`: the problems found, one line each.
     """
     rows = trainer.demonstrations.sample(SAMPLE_SIZE)
-    problems = [*_token_problems(trainer, rows), *_overlap_problems(trainer)]
+    problems = [*token_problems(trainer._tokenizer, trainer.args, rows), *_overlap_problems(trainer)]
     lines = ["AMFT start-up check", f"  versions: {_versions()}", *_batch_lines(trainer), *_set_lines(trainer, rows)]
     rewards, failure = _rewards(trainer, rows)
     if failure:
@@ -155,8 +157,22 @@ def _shorten(text: str, keep_end: bool = False, limit: int = 300) -> str:
     return f"…{text[-limit:]}" if keep_end else f"{text[: limit // 2]} … {text[-limit // 2 :]}"
 
 
-def _token_problems(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> list[str]:
-    tokenizer, problems = trainer._tokenizer, []
+def token_problems(tokenizer: PreTrainedTokenizerBase, args: AMFTConfig, rows: list[dict[str, Any]]) -> list[str]:
+    """
+    What is wrong with demonstrations as the model sees them.
+
+    Args:
+        tokenizer ([`~transformers.PreTrainedTokenizerBase`]):
+            The policy's.
+        args ([`AMFTConfig`]):
+            Configuration.
+        rows (`list[dict[str, Any]]`):
+            Tokenized demonstrations.
+
+    Returns:
+        `list[str]`: one line each, with its remedy.
+    """
+    problems: list[str] = []
     bos = tokenizer.bos_token_id
     if bos is not None and any(row[PROMPT_IDS][:2] == [bos, bos] for row in rows):
         problems.append("prompts start with two BOS tokens: remove the BOS text from the prompt column")
@@ -170,7 +186,7 @@ def _token_problems(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> list[
     if unfinished:
         problems.append(
             f"{unfinished} of {len(rows)} demonstrations are cut and have no EOS: raise max_demonstration_length="
-            f"{trainer.args.max_demonstration_length} or use demonstration_truncation='drop'"
+            f"{args.max_demonstration_length} or use demonstration_truncation='drop'"
         )
     return problems
 

@@ -1,0 +1,46 @@
+"""The grader on a few answers that everybody agrees on: whether its processes start here and math-verify is there."""
+
+from trl.import_utils import is_math_verify_available
+
+from .findings import NOTE, OK, Finding, problem
+
+
+# Completion, ground truth, verdict.
+PAIRS = (
+    (r"so \boxed{\frac{1}{2}}", r"\frac{1}{2}", True),
+    (r"so \boxed{0.5}", r"\frac{1}{2}", True),
+    (r"so \boxed{x+1}", "1+x", True),
+    (r"so \boxed{2}", "3", False),
+    (r"so \boxed{\sqrt{8}}", r"2\sqrt{2}", True),
+    ("no answer at all", "3", False),
+)
+
+
+def check_grader(needed: bool) -> list[Finding]:
+    """
+    Args:
+        needed (`bool`):
+            Whether a recipe's rewards use it.
+    """
+    if not is_math_verify_available():
+        text = "math-verify is not installed: run `pip install 'trl_amft[math]'`"
+        return [problem(f"the grader needs it: {text}") if needed else Finding(NOTE, text)]
+    from ..grading import Grader
+
+    grader = Grader()
+    try:
+        verdicts = grader.grade([text for text, _, _ in PAIRS], [gold for _, gold, _ in PAIRS])
+    # What stops processes from starting has many forms: limits, sandboxes, missing packages.
+    except Exception as error:
+        return [
+            problem(f"the grader's processes do not work here ({type(error).__name__}: {error}): check ulimit -v -u")
+        ]
+    finally:
+        grader.close()
+    wrong = [text for (text, _, right), verdict in zip(PAIRS, verdicts, strict=True) if verdict.correct != right]
+    slow = [text for (text, _, _), verdict in zip(PAIRS, verdicts, strict=True) if verdict.undecided]
+    if slow:
+        return [problem(f"the grader came to no end on {slow[0]!r}: the machine is overloaded, or memory is short")]
+    if wrong:
+        return [problem(f"the grader misjudges {wrong[0]!r}: reinstall math-verify in the range of this package")]
+    return [Finding(OK, f"grader: {len(PAIRS)} of {len(PAIRS)} known answers right")]
