@@ -1,0 +1,168 @@
+"""Training rows that were looked at: problems without an answer, twice, or of an evaluation set are left out, and
+demonstrations that end in another answer, or are too long, are taken away.
+"""
+
+import json
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..grading import Grader
+
+
+BATCH = 256
+
+
+@dataclass
+class Preparation:
+    """
+    What became of the rows.
+
+    Args:
+        rows (`list[dict[str, Any]]`):
+            Rows of the schema of `Elliott/Openr1-Math-46k-8192`.
+        read (`int`):
+            Rows that were read.
+        dropped (`Counter`):
+            Rows that were left out, by reason.
+        demonstrations_dropped (`Counter`):
+            Demonstrations that were taken away, by reason. Their problems stay.
+        lengths (`list[int]`):
+            Of the demonstrations that stay: tokens, or characters without a tokenizer.
+    """
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    read: int = 0
+    dropped: Counter = field(default_factory=Counter)
+    demonstrations_dropped: Counter = field(default_factory=Counter)
+    lengths: list[int] = field(default_factory=list)
+
+
+def prepare(
+    rows: Iterable[dict[str, Any]],
+    grader: Grader,
+    *,
+    excluded: Iterable[str] = (),
+    max_length: int | None = None,
+    length: Callable[[str], int] = len,
+    source: str = "",
+    progress: Callable[[int], None] = lambda count: None,
+) -> Preparation:
+    """
+    Look at every row.
+
+    Args:
+        rows (`Iterable[dict[str, Any]]`):
+            Rows in the form of [`~trl_amft.tasks.maths_fields.read_row`].
+        grader ([`~trl_amft.grading.Grader`]):
+            Says whether a demonstration ends in the right answer.
+        excluded (`Iterable[str]`, *optional*):
+            Problems that must not be trained on. Spaces, signs and capitals do not matter.
+        max_length (`int`, *optional*):
+            Longest demonstration.
+        length (`Callable[[str], int]`, *optional*):
+            Length of a demonstration; characters if not given.
+        source (`str`, *optional*):
+            Written into the column `data_source`.
+        progress (`Callable[[int], None]`, *optional*):
+            Called with the number of rows that are done.
+
+    Returns:
+        [`Preparation`]
+    """
+    done, kept = Preparation(), []
+    excluded, seen = {plain(problem) for problem in excluded}, set()
+    for row in rows:
+        done.read += 1
+        problem = plain(problem_of(row))
+        reason = (
+            "no problem or no answer"
+            if not row["solution"]
+            else "in an excluded set"
+            if problem in excluded
+            else "same problem as another row"
+            if problem in seen
+            else None
+        )
+        if reason is not None:
+            done.dropped[reason] += 1
+            continue
+        seen.add(problem)
+        kept.append(row)
+    progress(done.read - len(kept))
+    for start in range(0, len(kept), BATCH):
+        part = kept[start : start + BATCH]
+        texts = [row["demonstration"][-1]["content"] if row["demonstration"] else None for row in part]
+        shown = [index for index, text in enumerate(texts) if text]
+        verdicts = grader.grade([texts[index] for index in shown], [part[index]["solution"] for index in shown])
+        right = dict(zip(shown, verdicts, strict=True))
+        for index, row in enumerate(part):
+            text = texts[index]
+            if text is None:
+                reason = "there was none"
+            elif right[index].undecided:
+                reason = "its answer could not be compared in time"
+            elif not right[index].correct:
+                reason = "it ends in another answer"
+            elif max_length is not None and length(text) > max_length:
+                reason = f"longer than {max_length:,}"
+            else:
+                reason = None
+                done.lengths.append(length(text))
+            if reason is not None:
+                done.demonstrations_dropped[reason] += 1
+            done.rows.append(_written(row, reason is None, source, len(done.rows)))
+        progress(len(part))
+    return done
+
+
+def problem_of(row: dict[str, Any]) -> str:
+    """The last turn of the user."""
+    return next(
+        (turn["content"] for turn in reversed(row["prompt"]) if turn["role"] == "user"), json.dumps(row["prompt"])
+    )
+
+
+def plain(problem: str) -> str:
+    """A problem without what editions differ in: spaces, signs and capitals."""
+    return re.sub(r"[^0-9a-z\\+*/^<>=-]+", "", problem.lower())
+
+
+def summary_rows(done: Preparation, unit: str) -> list[tuple[str, str]]:
+    """
+    The summary as rows of two columns.
+
+    Args:
+        done ([`Preparation`]):
+            What became of the rows.
+        unit (`str`):
+            What lengths count, "tokens" or "characters".
+
+    Returns:
+        `list[tuple[str, str]]`
+    """
+    demonstrations = len(done.lengths)
+    rows = [("rows read", f"{done.read:,}")]
+    rows += [(f"left out: {reason}", f"{count:,}") for reason, count in done.dropped.most_common()]
+    rows += [("problems written", f"{len(done.rows):,}"), ("with a demonstration", f"{demonstrations:,}")]
+    rows += [(f"no demonstration: {why}", f"{count:,}") for why, count in done.demonstrations_dropped.most_common()]
+    if demonstrations > 1:
+        cuts = statistics.quantiles(done.lengths, n=100, method="inclusive")
+        values = (min(done.lengths), cuts[49], cuts[89], cuts[98], max(done.lengths))
+        shown = " / ".join(f"{value:,.0f}" for value in values)
+        rows.append((f"{unit}: least / median / 90 % / 99 % / most", shown))
+    return rows
+
+
+def _written(row: dict[str, Any], with_demonstration: bool, source: str, index: int) -> dict[str, Any]:
+    return {
+        "data_source": source,
+        "prompt": row["prompt"],
+        "target": row["demonstration"] if with_demonstration else None,
+        "ability": "math",
+        "reward_model": {"ground_truth": row["solution"], "style": "rule"},
+        "extra_info": {"index": index, "split": "train"},
+    }
