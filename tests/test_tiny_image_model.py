@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaForConditionalGeneration
+from transformers.integrations import deepspeed
 
 from trl_amft import AMFTConfig, AMFTTrainer
 from trl_amft.cli.smoke import family
@@ -71,6 +72,30 @@ class TestModel:
     def test_smoke_takes_it_by_configuration(self, tmp_path):
         save_tiny_model(tmp_path / "plain-name", **SIZES)
         assert family(str(tmp_path / "plain-name")) == IMAGE_MODEL_TYPE
+
+
+def test_its_parts_are_not_sharded_while_it_is_built_under_zero3(monkeypatch):
+    """LLaVA's own constructor makes its parts by `from_config`, where ZeRO-3 would meet the other processes."""
+
+    class Config:
+        def is_zero3(self):
+            return True
+
+    held = Config()
+    deepspeed.set_hf_deepspeed_config(held)
+    try:
+        states = []
+        build = LlavaForConditionalGeneration.__init__
+
+        def watched(self, config):
+            states.append(deepspeed.is_deepspeed_zero3_enabled())
+            build(self, config)
+
+        monkeypatch.setattr(LlavaForConditionalGeneration, "__init__", watched)
+        build_tiny_model(**SIZES)
+        assert states == [False] and deepspeed.is_deepspeed_zero3_enabled()
+    finally:
+        deepspeed.unset_hf_deepspeed_config()
 
 
 def test_pictures_in_prompts_and_demonstrations_in_words(tmp_path, task):

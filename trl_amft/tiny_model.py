@@ -5,6 +5,8 @@ ordinary Qwen2, or another family, with an ordinary fast tokenizer, so whatever 
 checkpoint.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -23,6 +25,7 @@ from transformers import (
     PreTrainedTokenizerFast,
     ProcessorMixin,
 )
+from transformers.integrations import deepspeed
 
 
 PAD_TOKEN = "<pad>"
@@ -143,10 +146,22 @@ def build_tiny_model(
         torch.manual_seed(seed)
         # Not `from_config`, which under ZeRO-3 would shard the model before the processes know of each other.
         if sees:
-            model = LlavaForConditionalGeneration(_image_config(config, tokenizer))
+            with _not_sharded():
+                model = LlavaForConditionalGeneration(_image_config(config, tokenizer))
         else:
             model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
     return model.train(), _image_processor(tokenizer) if sees else tokenizer
+
+
+@contextmanager
+def _not_sharded() -> Iterator[None]:
+    """A model of several parts makes them by `from_config`, whatever it is made by itself."""
+    held = deepspeed._hf_deepspeed_config_weak_ref
+    deepspeed.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        deepspeed._hf_deepspeed_config_weak_ref = held
 
 
 def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:

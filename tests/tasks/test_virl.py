@@ -168,12 +168,22 @@ class TestTask:
         task = load_virl(**SMALL, style="short")
         for row in task.demonstration_dataset.to_list():
             turns, done, here = row["prompt"].removesuffix(">").split(";")
-            assert len(done) == row["step"] and row["completion"] == f'{{"action":"{row["action"]}"}}'
-            assert done.count("c") < len(turns.split(",")) or here != "c"
+            turns, done = turns.split(","), done.split(",") if done else []
+            assert [made.rstrip("f") for made in done] == turns[: len(done)]
+            assert sum(len(made) - len(made.rstrip("f")) + 1 for made in done) == row["step"]
+            assert row["completion"] == f'{{"action":"{row["action"]}"}}'
             assert (here == "x") == (row["action"] == "stop()") and here in "cfx"
             if here == "c":
-                turn = turns.split(",")[done.count("c")]
-                assert (turn == "-") == (row["action"] == "forward()")
+                assert (turns[len(done)] == "-") == (row["action"] == "forward()")
+
+    def test_short_prompt_by_hand(self):
+        task = load_virl(**SMALL, style="short")
+        route, step = task.train_dataset[0]["route"], task.train_dataset[0]["step"]
+        rows = [row for row in task.train_dataset.to_list() if row["route"] == route]
+        assert {row["prompt"].split(";")[0] for row in rows} == {task.train_dataset[0]["prompt"].split(";")[0]}
+        assert sorted(row["step"] for row in rows)[0] == 0 and step in {row["step"] for row in rows}
+        first = min(rows, key=lambda row: row["step"])
+        assert first["prompt"].endswith(";;c>")
 
     def test_quality(self):
         task = load_virl(**SMALL, demonstration_quality=0.25)

@@ -22,9 +22,9 @@ What you have done so far:
 Answer with one JSON object with three keys: "current observation", what you see; "current instruction", the sentence \
 of the route that is to be carried out now; "action", the next action, written as above."""
 
-# The short form names the eight directions and what is on the way by letters; see `short_prompt`.
+# The short form names directions and places by letters; see `short_prompt`.
 LETTERS = dict(zip(COMPASS, ("N", "NE", "E", "SE", "S", "SW", "W", "NW"), strict=True))
-DONE = {"node": "c", "between": "f"}
+PLACES = {"node": "c", "between": "f", "destination": "x"}
 
 
 def chat_prompt(route: Route, walked: list[Position], space: str, shown: bool) -> list[dict[str, str]]:
@@ -60,8 +60,9 @@ def chat_prompt(route: Route, walked: list[Position], space: str, shown: bool) -
 
 def short_prompt(route: Route, walked: list[Position], places: list[Position]) -> str:
     """
-    A prompt of few characters, `"E,NW;cff;c>"`: the turns of the route (`-` for straight ahead), what was done so far
-    (`c` at an intersection, `f` between two), and where one is (`x` at the destination).
+    A prompt of few characters, `"E,NW,-,S;Eff,NW;c>"`: the turns of the route (`-` for straight ahead), the turns that
+    were made, each with one `f` for every step after it, and where one is: `c` at an intersection, `f` between two,
+    `x` at the destination.
 
     Args:
         route ([`Route`]):
@@ -80,8 +81,13 @@ def short_prompt(route: Route, walked: list[Position], places: list[Position]) -
         LETTERS[leg.direction] if position.absolute.startswith("turn") else "-"
         for leg, position in zip(route.legs, nodes, strict=True)
     ]
-    done = "".join(DONE[position.kind] for position in before)
-    return f"{','.join(turns)};{done};{DONE.get(here.kind, 'x')}>"
+    made: list[str] = []
+    for position in before:
+        if position.kind == "node":
+            made.append(turns[len(made)])
+        else:
+            made[-1] += PLACES["between"]
+    return f"{','.join(turns)};{','.join(made)};{PLACES[here.kind]}>"
 
 
 def write_answer(route: Route, position: Position, action: str, short: bool) -> str:
