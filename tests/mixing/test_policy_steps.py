@@ -340,3 +340,13 @@ def test_no_demonstration_in_a_step_is_no_nan(tmp_path, name):
     assert trainer.steps.count(0) >= 3
     assert all(math.isfinite(loss) for loss in toy.losses(trainer))
     assert all(value.isfinite().all() for value in toy.parameters(trainer).values())
+
+
+def test_rollouts_that_are_reused_are_weighed_once(tmp_path):
+    """SRFT multiplies advantages; in the second pass over the same rollouts it must start from TRL's again."""
+
+    def check(trainer):
+        return sorted(a for batch in trainer.micro_batches for a in batch["advantages"].tolist())
+
+    trainer = run(tmp_path, "srft", check, num_iterations=2, max_steps=2)
+    assert trainer.steps[0] == trainer.steps[1] != [0.0] * 8

@@ -65,9 +65,9 @@ class TestSchedules:
         assert found[:3:2] == pytest.approx([0.9, 0.475])
 
     def test_chord_mu_with_a_rise(self, tmp_path):
-        options = {"warmup_steps": 4, "decay_steps": 2, "peak": 0.8, "valley": 0.2}
+        options = {"warmup_steps": 4, "decay_steps": 3, "peak": 0.8, "valley": 0.2}
         found = self.weights(tmp_path, "chord_mu", options, range(8))
-        assert found == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.5, 0.2, 0.2])
+        assert found == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 0.65, 0.35, 0.2])
 
     def test_two_stages(self, tmp_path):
         stages = policy(tmp_path, "sft_then_rl", sft_warmup_steps=2)

@@ -1,0 +1,214 @@
+"""Studies: what they run, that nothing runs twice, and what the report makes of it."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from trl_amft.cli import compare, train
+from trl_amft.cli.study import command_line, read_study
+from trl_amft.cli.usage import UsageError
+from trl_amft.mixing import MIXING_POLICIES
+from trl_amft.reporting.study_report import study_page
+from trl_amft.reporting.study_results import along, gather, read_results, seed_mean
+
+
+ROOT = Path(__file__).parents[2]
+TINY, CORE = (str(ROOT / "recipes" / "studies" / f"{name}.yaml") for name in ("tiny", "core"))
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+
+def write(tmp_path, **changes):
+    study = {
+        "recipe": "recipes/quickstart.yaml",
+        "seeds": [0, 1],
+        "learning_rates": [1e-3],
+        "policies": {"sft_then_rl": {"mixing_policy": "sft_then_rl"}, "grpo": {"mu_init": 0, "sft_warmup_steps": 0}},
+        "conditions": {"right": {}, "wrong": {"task_kwargs": {"demonstration_quality": 0.0}}},
+        "grid": [{"policies": "all", "conditions": ["right"]}, {"policies": ["grpo"], "conditions": "all"}],
+        "start": "sft_then_rl",
+        **changes,
+    }
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps({name: value for name, value in study.items() if value is not None}))
+    return path
+
+
+class TestFile:
+    def test_grid(self, tmp_path):
+        study = read_study(write(tmp_path))
+        assert [run.name for run in study.runs] == [
+            f"{cell}/lr0.001/seed{seed}"
+            for seed in (0, 1)
+            for cell in ("right/sft_then_rl", "right/grpo", "wrong/grpo")
+        ]
+        last = study.runs[-1]
+        expected = {"task_kwargs": {"demonstration_quality": 0.0}, "learning_rate": 1e-3, "seed": 1}
+        assert last.settings == {**expected, "mu_init": 0, "sft_warmup_steps": 0}
+        # Its warm-up is another one.
+        assert last.start is None and last.warm_up_steps == 0
+
+    def test_a_changed_setting_is_another_run(self, tmp_path):
+        first, second = (
+            read_study(write(tmp_path, settings=settings)).runs[0] for settings in ({"max_steps": 8}, {"max_steps": 9})
+        )
+        assert first.name == second.name and first.digest != second.digest
+
+    def test_core_has_every_policy_and_runs_only_what_exists(self):
+        study = read_study(CORE)
+        used = {run.settings["mixing_policy"] for run in study.runs}
+        assert used == set(MIXING_POLICIES) - {"replay"}
+        assert len(study.runs) == 19 * 6 * 3 + 6 * 4 * 3
+        assert len({run.name for run in study.runs}) == len(study.runs)
+        own = {run.policy for run in study.runs if run.start is None}
+        assert own == {"sft_then_rl", "grpo", "filter_sft_then_rl"}
+        assert f"# Budget: {len(study.runs)} runs" in Path(CORE).read_text()
+
+    def test_fields_reach_the_training_command(self, tmp_path):
+        run = read_study(write(tmp_path)).runs[-1]
+        arguments = command_line(run, "r.yaml", Path("out"), Path("out/checkpoint-2"))
+        assert arguments[:4] == ["--recipe", "r.yaml", "--task_kwargs", '{"demonstration_quality": 0.0}']
+        assert arguments[-4:] == ["--output_dir", "out", "--resume_from_checkpoint", "out/checkpoint-2"]
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"seed": [1]}, "seed in study .* is not a known field; did you mean 'seeds'"),
+            ({"seeds": None}, "lacks seeds"),
+            ({"recipe": "recipes/quikstart.yaml"}, "did you mean 'recipes/quickstart.yaml'"),
+            ({"start": "amft"}, "policy 'amft' .* is not among its policies"),
+            ({"grid": [{"policies": ["gate"], "conditions": "all"}]}, "'gate' is not among policies"),
+            ({"grid": [{"policies": "all"}]}, "conditions=None must be a list of names, or all"),
+        ],
+    )
+    def test_mistakes_are_one_line(self, tmp_path, changes, message):
+        with pytest.raises(UsageError, match=message) as error:
+            read_study(write(tmp_path, **changes))
+        assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The tiny study, run once, all at a time."""
+    folder = tmp_path_factory.mktemp("study")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        assert compare.main(["--study", TINY, "--output", str(folder), "--jobs", "3"]) == 0
+    return folder
+
+
+class TestRun:
+    def test_every_run_is_a_line(self, finished):
+        rows = {row["policy"]: row for row in read_results(finished / "runs.jsonl")}
+        assert sorted(rows) == ["filter", "fixed_.5", "gate", "sft_then_rl"]
+        assert rows["filter"]["status"] == "refused" and "none is usable" in rows["filter"]["reason"]
+        fixed = rows["fixed_.5"]
+        assert fixed["rollouts"] == 3 * 16 and [step for step, _ in fixed["accuracy_curve"]] == [2, 4, 5]
+        assert fixed["mu_curve"] == [[1, 1.0], [2, 1.0], [3, 0.5], [4, 0.5], [5, 0.5]]
+        assert set(fixed["scores"]) == {"last value"} and fixed["cpu_seconds"] > 0.0
+        assert not list((finished / "runs" / fixed["name"]).glob("*.safetensors"))
+        # The time of the warm-up that was shared counts.
+        assert fixed["seconds"] > fixed["marks"][1][2] == rows["sft_then_rl"]["marks"][1][2] > 0.0
+
+    def test_nothing_runs_twice(self, finished, capsys):
+        before = (finished / "runs.jsonl").read_text()
+        assert compare.main(["--study", TINY, "--output", str(finished)]) == 0
+        assert "4 runs, 0 missing" in capsys.readouterr().out
+        assert (finished / "runs.jsonl").read_text() == before
+
+    def test_a_shared_warm_up_is_that_of_a_run_of_its_own(self, finished, tmp_path):
+        study = read_study(TINY)
+        run = next(run for run in study.runs if run.policy == "fixed_.5")
+        assert run.start == "right/sft_then_rl/lr0.002/seed0"
+        assert train.main(command_line(run, study.recipe, tmp_path, None)) == 0
+        keys = ("step", "loss", "grad_norm", "reward", "eval_reward")
+        folders = (tmp_path, finished / "runs" / run.name)
+        logs = [json.loads((folder / "log_history.json").read_text()) for folder in folders]
+        alone, shared = ([{key: row[key] for key in keys if key in row} for row in log] for log in logs)
+        assert alone == shared
+
+    def test_report(self, finished, capsys):
+        assert compare.main(["--study", TINY, "--output", str(finished), "--report"]) == 0
+        page = (finished / "report.md").read_text()
+        assert "3 of 4 runs" in page and "`oracle` is the best in hindsight of sft_then_rl, fixed_.5" in page
+        assert "## Final held-out accuracy by the reward `last value`" in page
+        assert "* filter, wrong: demonstrations: none is usable" in page
+        for name in ("accuracy", "rollouts", "seconds", "weights"):
+            assert f"({name}.png)" in page and (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+    def test_missing_runs_can_be_named_and_limited(self, tmp_path, capsys):
+        settings = ["--study", TINY, "--output", str(tmp_path), "--only", "right/"]
+        assert compare.main([*settings, "--list"]) == 0
+        assert capsys.readouterr().out.splitlines()[-3:] == [
+            f"right/{name}/lr0.002/seed0" for name in ("sft_then_rl", "fixed_.5", "gate")
+        ]
+        assert compare.main([*settings, "--minutes", "0"]) == 0
+        assert not (tmp_path / "runs.jsonl").exists()
+
+    def test_a_failed_run_is_not_in_the_results(self, tmp_path, capsys):
+        study = read_study(TINY)
+        runner = compare.StudyRunner(study, tmp_path, tmp_path / "runs.jsonl")
+        runner._finish(study.runs[0], 1, 3.0)
+        # A run that was stopped by a signal ends well, but is not finished.
+        runner._finish(study.runs[0], 0, 3.0)
+        assert not (tmp_path / "runs.jsonl").exists() and runner.run([], 1) == 1
+        assert capsys.readouterr().out.count("failed with exit code") == 2
+
+    @pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--report"], ["--limit", "x"]])
+    def test_mistakes_end_with_2(self, tmp_path, arguments, capsys):
+        with pytest.raises(SystemExit) as leaving:
+            compare.main(["--study", TINY, "--output", str(tmp_path), *arguments])
+        assert leaving.value.code == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+
+def row(policy, condition, seed, accuracy, rate=1e-3, **more):
+    settings = {"policy": policy, "condition": condition, "seed": seed, "learning_rate": rate}
+    return {**settings, "accuracy": accuracy, "status": "finished", "scores": {}, "seconds": 60.0, **more}
+
+
+class TestNumbers:
+    def test_interval_over_seeds(self):
+        found = seed_mean([0.1, 0.2, 0.3])
+        # t at 2 degrees of freedom times s / √3, s = .1.
+        assert (found.mean, found.margin) == pytest.approx((0.2, 4.303 * 0.1 / math.sqrt(3)))
+        assert math.isnan(seed_mean([0.1]).margin)
+        assert seed_mean([0.0, 1.0] * 20).margin == pytest.approx(2.0227 * 0.50637 / math.sqrt(40), rel=1e-3)
+
+    def test_differences_are_paired_and_the_best_rate_is_taken(self):
+        rows = [row("a", "x", seed, 0.1 * seed) for seed in (1, 2, 3)]
+        rows += [row("b", "x", seed, 0.1 * seed + 0.05) for seed in (3, 2, 1)]
+        rows += [row("b", "x", seed, 0.0, rate=1e-2) for seed in (1, 2, 3)]
+        # A rate of which a seed is missing is not finished, however good it looks.
+        rows += [row("b", "x", seed, 0.9, rate=1e-1) for seed in (1, 2)]
+        results = gather(rows, ["a", "b"], ["x", "y"], ["a", "b"])
+        assert results.accuracy("b", "x").mean == pytest.approx(0.25)
+        difference = results.difference("b", "x", "a")
+        assert (difference.mean, difference.seeds) == (pytest.approx(0.05), 3)
+        assert difference.margin == pytest.approx(0.0, abs=1e-9)
+        assert results.best_of == {"x": "b"} and results.policies == ["a", "b", "oracle"]
+        assert results.conditions == ["x"] and results.accuracy("a", "y") is None
+
+    def test_page(self):
+        rows = [row("sft_then_rl", "right", seed, accuracy) for seed, accuracy in ((0, 0.2), (1, 0.3))]
+        rows += [row("gate", "right", seed, accuracy) for seed, accuracy in ((0, 0.3), (1, 0.4))]
+        study = read_study(TINY)
+        page = study_page(study, gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows)
+        assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
+        assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
+
+    def test_steps_become_rollouts_and_seconds(self):
+        marks = [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]
+        curve = [[5, 0.1], [10, 0.2], [15, 0.3], [20, 0.4]]
+        assert along(curve, marks, 1) == ([0.0, 0.0, 50.0, 100.0], [0.1, 0.2, 0.3, 0.4])
+        assert along(curve, marks, 2)[0] == [10.0, 20.0, 50.0, 80.0]
+
+    def test_a_line_that_was_cut_off_is_left_out(self, tmp_path):
+        path = tmp_path / "runs.jsonl"
+        path.write_text('{"name": "a", "n": 1}\n{"name": "a", "n": 2}\n{"name": "b", "n"')
+        assert read_results(path) == [{"name": "a", "n": 2}]

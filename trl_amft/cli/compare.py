@@ -1,0 +1,233 @@
+"""The command that runs a study: what is missing of it, several runs at a time, and its report."""
+
+import argparse
+import functools
+import json
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from ..compat import installed_versions
+from ..reporting.study_report import write_study_report
+from ..reporting.study_results import read_results
+from .study import Study, StudyRun, command_line, read_study
+from .study_worker import OUTPUT_FILE, SCORES_FILE, work
+from .usage import USAGE_EXIT_CODE, UsageError, run_command
+
+
+RESULTS_FILE = "runs.jsonl"
+POLL_SECONDS = 0.2
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        raise UsageError(f"{message}; for example: compare.py --study recipes/studies/core.yaml")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """
+    The command `scripts/compare.py`.
+
+    Args:
+        argv (`list[str]`, *optional*):
+            Arguments without the program's name. Those of the process if not given.
+
+    Returns:
+        `int`: exit code: 0, or 1 if a run failed. Bad input ends the process with 2.
+    """
+    return run_command(functools.partial(_compare, sys.argv[1:] if argv is None else argv))
+
+
+def _compare(argv: list[str]) -> int:
+    parser = _Parser(prog="compare.py", description="Run what is missing of a study, or report what is there.")
+    parser.add_argument("--study", required=True, metavar="FILE", help="YAML file of the study")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, one process and one thread each")
+    parser.add_argument("--limit", type=int, metavar="N", help="start at most so many runs")
+    parser.add_argument("--minutes", type=float, metavar="M", help="start no run after so many minutes")
+    parser.add_argument("--only", metavar="TEXT", help="only runs with this text in their name, CONDITION/POLICY/…")
+    parser.add_argument("--output", metavar="FOLDER", help="where everything goes; default outputs/studies/NAME")
+    parser.add_argument("--results", metavar="FILE", help="JSON lines to append to; default runs.jsonl in that folder")
+    parser.add_argument("--list", action="store_true", help="name the runs that are missing and stop")
+    parser.add_argument("--report", action="store_true", help="write the report of what is there and run nothing")
+    arguments = parser.parse_args(argv)
+    for name in ("jobs", "limit"):
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise UsageError(f"{name}={value} must be at least 1")
+    study = read_study(arguments.study)
+    output = Path(arguments.output or Path("outputs") / "studies" / study.name)
+    results = Path(arguments.results or output / RESULTS_FILE)
+    done = {(row["name"], row["digest"]) for row in read_results(results)}
+    missing = [run for run in study.runs if (run.name, run.digest) not in done]
+    missing = [run for run in missing if arguments.only is None or arguments.only in run.name]
+    if arguments.report:
+        if not done:
+            raise UsageError(f"results={str(results)!r} holds no run; run the study first, or give another file")
+        print(f"report: {write_study_report(study, read_results(results), output)}")
+        return 0
+    print(f"{study.name}: {len(study.runs)} runs, {len(missing)} missing")
+    if arguments.list:
+        print("\n".join(run.name for run in missing))
+        return 0
+    results.parent.mkdir(parents=True, exist_ok=True)
+    deadline = None if arguments.minutes is None else time.monotonic() + 60.0 * arguments.minutes
+    return StudyRunner(study, output, results).run(missing[: arguments.limit], arguments.jobs, deadline)
+
+
+class StudyRunner:
+    """
+    Runs parts of a study.
+
+    Args:
+        study ([`~trl_amft.cli.study.Study`]):
+            The study.
+        output (`Path`):
+            Folder of the runs.
+        results (`Path`):
+            JSON lines, one of which is appended per finished run.
+    """
+
+    def __init__(self, study: Study, output: Path, results: Path):
+        self.study = study
+        self.output = output
+        self.results = results
+        self._failed = 0
+        self._resumed: set[StudyRun] = set()
+        # Processes start from one that has imported everything, which takes longer than a short run.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["trl_amft.cli.study_worker"])
+        # Before any of them imports torch.
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+    def run(self, runs: list[StudyRun], jobs: int, deadline: float | None = None) -> int:
+        """
+        Run until all are done, or no further one may start.
+
+        Args:
+            runs (`list[StudyRun]`):
+                What to run, in this order.
+            jobs (`int`):
+                Runs at a time.
+            deadline (`float`, *optional*):
+                Time of the monotonic clock after which none starts.
+
+        Returns:
+            `int`: 0, or 1 if any failed.
+        """
+        waiting, running = list(runs), {}
+        try:
+            while waiting or running:
+                for run, (process, since) in list(running.items()):
+                    if not process.is_alive():
+                        process.join()
+                        del running[run]
+                        self._finish(run, process.exitcode, time.monotonic() - since)
+                if deadline is not None and time.monotonic() > deadline:
+                    waiting = []
+                ready = [run for run in waiting if not self._waits(run, [*waiting, *running])]
+                if ready and len(running) < jobs:
+                    waiting.remove(ready[0])
+                    running[ready[0]] = (self._start(ready[0]), time.monotonic())
+                else:
+                    time.sleep(POLL_SECONDS)
+        finally:
+            for process, _ in running.values():
+                process.terminate()
+        return int(self._failed > 0)
+
+    def _waits(self, run: StudyRun, others: list[StudyRun]) -> bool:
+        return any(other.name == run.start for other in others)
+
+    def folder(self, name: str) -> Path:
+        """Output folder of a run."""
+        return self.output / "runs" / name
+
+    def _start(self, run: StudyRun) -> Any:
+        folder = self.folder(run.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        checkpoint = None
+        if run.start is not None:
+            # Without it the run does its warm-up by itself.
+            checkpoint = self.folder(run.start) / f"checkpoint-{run.warm_up_steps}"
+            checkpoint = checkpoint if checkpoint.is_dir() else None
+        if checkpoint is not None:
+            self._resumed.add(run)
+        arguments = command_line(run, self.study.recipe, folder, checkpoint)
+        if run.policy == self.study.start and run.warm_up_steps:
+            arguments += ["--save_strategy", "steps", "--save_steps", str(run.warm_up_steps)]
+        process = self._context.Process(
+            target=work, args=(arguments, str(folder), self.study.scored_by.get(run.condition, {}))
+        )
+        process.start()
+        return process
+
+    def _finish(self, run: StudyRun, code: int | None, seconds: float) -> None:
+        folder = self.folder(run.name)
+        row = {
+            "study": self.study.name,
+            "name": run.name,
+            "digest": run.digest,
+            "policy": run.policy,
+            "condition": run.condition,
+            "learning_rate": run.learning_rate,
+            "seed": run.seed,
+            "settings": run.settings,
+            "process_seconds": round(seconds, 1),
+            "date": date.today().isoformat(),
+            "versions": installed_versions(),
+        }
+        if code == 0 and (folder / SCORES_FILE).is_file():
+            row |= {"status": "finished", **run_numbers(folder, run in self._resumed)}
+            print(f"{run.name}: {row['accuracy']:.3f} in {seconds / 60:.1f} min", flush=True)
+        elif code == USAGE_EXIT_CODE:
+            line = (folder / OUTPUT_FILE).read_text(encoding="utf-8").strip().splitlines()[-1]
+            row |= {"status": "refused", "reason": line.removeprefix("error: ")}
+            print(f"{run.name}: refused, {row['reason']}", flush=True)
+        else:
+            self._failed += 1
+            print(f"{run.name}: failed with exit code {code}, see {folder / OUTPUT_FILE}", flush=True)
+            return
+        with self.results.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps(row, allow_nan=False) + "\n")
+        for weights in folder.glob("*.safetensors"):
+            weights.unlink()
+
+
+def run_numbers(folder: Path, resumed: bool) -> dict[str, Any]:
+    """
+    What a study keeps of a finished run.
+
+    Args:
+        folder (`Path`):
+            Its output folder.
+        resumed (`bool`):
+            Whether it went on from the warm-up of another run, whose time it then counts as well.
+
+    Returns:
+        `dict[str, Any]`: accuracy at the end with its standard error, rollouts, seconds of training, further scores,
+        seconds of the processor (without a shared warm-up), the curves of held-out accuracy and μ by step, and
+        `marks`: steps with the rollouts and seconds up to them.
+    """
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    log = json.loads((folder / "log_history.json").read_text(encoding="utf-8"))
+    held_out = metrics["held_out"]
+    last, warm_up = held_out[-1], next((row for row in held_out if row["stage"] == "warm_up"), None)
+    marks = [[row["step"], row["rollouts"], row["seconds"]] for row in held_out]
+    if resumed:
+        marks[-1][2] += warm_up["seconds"]
+    return {
+        "accuracy": last["accuracy"],
+        "standard_error": last["standard_error"],
+        "rollouts": last["rollouts"],
+        "seconds": marks[-1][2],
+        "after_warm_up": warm_up and warm_up["accuracy"],
+        **json.loads((folder / SCORES_FILE).read_text(encoding="utf-8")),
+        "marks": marks,
+        "accuracy_curve": [[row["step"], row["eval_reward"]] for row in log if "eval_reward" in row],
+        "mu_curve": [[row["step"], round(row["amft/mu"], 5)] for row in log if "amft/mu" in row],
+    }

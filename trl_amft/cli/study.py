@@ -1,0 +1,183 @@
+"""
+A study: a grid of policies, conditions, learning rates and seeds over one recipe, read from a YAML file.
+
+Whatever the file does not name is the recipe's, and so equal for all runs: model, data, rollouts, schedule.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from .recipe_file import read_recipe
+from .usage import UsageError, suggest
+
+
+FIELDS = ("recipe", "settings", "seeds", "learning_rates", "policies", "conditions", "grid", "start", "oracle")
+REQUIRED = ("recipe", "seeds", "learning_rates", "policies", "conditions", "grid")
+# Fields that a supervised warm-up does not depend on, by how their names begin.
+AFTER_WARM_UP = ("mixing_", "mu_", "meta_")
+
+
+@dataclass(frozen=True, eq=False)
+class StudyRun:
+    """
+    One training run of a study.
+
+    Args:
+        policy (`str`):
+            Name of the row.
+        condition (`str`):
+            Name of the condition.
+        learning_rate (`float`):
+            Learning rate.
+        seed (`int`):
+            Seed of training.
+        settings (`dict[str, Any]`):
+            Fields of the recipe that the run sets.
+        warm_up_steps (`int`, *optional*, defaults to `0`):
+            Steps of its supervised warm-up.
+        start (`str`, *optional*):
+            Name of the run whose checkpoint at the end of the warm-up this one goes on from.
+    """
+
+    policy: str
+    condition: str
+    learning_rate: float
+    seed: int
+    settings: dict[str, Any]
+    warm_up_steps: int = 0
+    start: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Distinguishes the run from all others of its study."""
+        return f"{self.condition}/{self.policy}/lr{self.learning_rate:g}/seed{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Changes with any setting, so that a changed study repeats what it changed."""
+        return hashlib.sha1(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Study:
+    """
+    A study file, checked.
+
+    Args:
+        name (`str`):
+            Name of the file.
+        recipe (`str`):
+            Recipe that all runs share.
+        runs (`list[StudyRun]`):
+            All runs, those that others start from first.
+        scored_by (`dict[str, dict[str, str]]`):
+            Per condition, further rewards of the last model as import paths, by name.
+        start (`str`, *optional*):
+            Policy whose checkpoint after the warm-up the others start from.
+        oracle (`list[str]`):
+            Policies of which the report shows the best in hindsight as one more row.
+    """
+
+    name: str
+    recipe: str
+    runs: list[StudyRun]
+    scored_by: dict[str, dict[str, str]] = field(default_factory=dict)
+    start: str | None = None
+    oracle: list[str] = field(default_factory=list)
+
+
+def read_study(path: str | Path) -> Study:
+    """
+    Read a study.
+
+    Args:
+        path (`str` or `Path`):
+            YAML file with `recipe`, `seeds`, `learning_rates`, `policies` (name to fields of the recipe), `conditions`
+            (name to fields of the recipe, possibly `also_scored_by`) and `grid` (a list of `policies` and
+            `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start` and
+            `oracle`.
+
+    Returns:
+        [`Study`]
+
+    Raises:
+        [`UsageError`]: in one line, for anything that cannot be used.
+    """
+    content = read_recipe(path)
+    for name in content:
+        if name not in FIELDS:
+            raise UsageError(f"{name} in study {str(path)!r} is not a known field; {suggest(name, FIELDS)}")
+    missing = [name for name in REQUIRED if not content.get(name)]
+    if missing:
+        raise UsageError(f"study {str(path)!r} lacks {', '.join(missing)}; give each at least one entry")
+    recipe = read_recipe(content["recipe"])
+    policies = {name: dict(entry or {}) for name, entry in content["policies"].items()}
+    conditions = {name: dict(entry or {}) for name, entry in content["conditions"].items()}
+    scored_by = {name: entry.pop("also_scored_by", {}) for name, entry in conditions.items()}
+    start, oracle = content.get("start"), content.get("oracle") or []
+    for name in [*oracle, *([start] if start else [])]:
+        if name not in policies:
+            raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies")
+    cells = dict.fromkeys(
+        (policy, condition)
+        for row in content["grid"]
+        for policy, condition in product(
+            _names(row, "policies", policies, path), _names(row, "conditions", conditions, path)
+        )
+    )
+    runs = []
+    for rate, seed, (policy, condition) in product(content["learning_rates"], content["seeds"], cells):
+        shared = {**(content.get("settings") or {}), **conditions[condition], "learning_rate": rate, "seed": seed}
+        settings = {**shared, **policies[policy]}
+        warm_up = {**recipe, **settings}.get("sft_warmup_steps", 0)
+        goes_on = warm_up > 0 and policy != start and (start, condition) in cells
+        beginning = None
+        if goes_on and all(name.startswith(AFTER_WARM_UP) for name in policies[policy]):
+            beginning = StudyRun(start, condition, rate, seed, {}).name
+        runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
+    # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
+    runs.sort(key=lambda run: (run.seed, run.start is not None))
+    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, list(oracle))
+
+
+def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Path) -> list[str]:
+    wanted = row.get(kind) if isinstance(row, dict) else None
+    if wanted == "all":
+        return list(known)
+    if not isinstance(wanted, list):
+        raise UsageError(f"grid of study {str(path)!r}: {kind}={wanted!r} must be a list of names, or all")
+    for name in wanted:
+        if name not in known:
+            raise UsageError(f"grid of study {str(path)!r}: {name!r} is not among {kind}; {suggest(str(name), known)}")
+    return wanted
+
+
+def command_line(run: StudyRun, recipe: str, folder: Path, checkpoint: Path | None) -> list[str]:
+    """
+    Arguments of the training command.
+
+    Args:
+        run ([`StudyRun`]):
+            The run.
+        recipe (`str`):
+            Recipe of the study.
+        folder (`Path`):
+            Output folder.
+        checkpoint (`Path`, *optional*):
+            Checkpoint to go on from.
+
+    Returns:
+        `list[str]`
+    """
+    fields = {**run.settings, "output_dir": str(folder)}
+    if checkpoint is not None:
+        fields["resume_from_checkpoint"] = str(checkpoint)
+    arguments = ["--recipe", recipe]
+    for name, value in fields.items():
+        text = value if isinstance(value, str) else json.dumps(value)
+        arguments += [f"--{name}", text]
+    return arguments

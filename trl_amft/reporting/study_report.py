@@ -1,0 +1,132 @@
+"""The report of a study: one Markdown page with its tables, and the pictures beside it."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .study_figures import plot_accuracy, plot_curves, plot_weights
+from .study_results import ORACLE, SeedMean, StudyResults, gather
+
+
+if TYPE_CHECKING:
+    from ..cli.study import Study
+
+
+REPORT_FILE = "report.md"
+
+
+def write_study_report(study: "Study", rows: list[dict[str, Any]], folder: Path) -> Path:
+    """
+    Write the page and its pictures.
+
+    Args:
+        study ([`~trl_amft.cli.study.Study`]):
+            The study.
+        rows (`list[dict[str, Any]]`):
+            Its results so far.
+        folder (`Path`):
+            Where to write.
+
+    Returns:
+        `Path`: the page.
+    """
+    wanted = {(run.name, run.digest) for run in study.runs}
+    # Results of settings that the study no longer has are no part of it.
+    rows = [row for row in rows if (row["name"], row["digest"]) in wanted]
+    policies = list(dict.fromkeys(run.policy for run in study.runs))
+    conditions = list(dict.fromkeys(run.condition for run in study.runs))
+    results = gather(rows, policies, conditions, study.oracle)
+    plot_accuracy(results, folder / "accuracy.png")
+    plot_curves(results, folder / "rollouts.png", 1, "rollouts")
+    plot_curves(results, folder / "seconds.png", 2, "seconds of training")
+    plot_weights(results, folder / "weights.png")
+    page = folder / REPORT_FILE
+    page.write_text(study_page(study, results, rows), encoding="utf-8")
+    return page
+
+
+def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]) -> str:
+    """
+    The page as Markdown.
+
+    Args:
+        study ([`~trl_amft.cli.study.Study`]):
+            The study.
+        results ([`~trl_amft.reporting.study_results.StudyResults`]):
+            Its results, brought together.
+        rows (`list[dict[str, Any]]`):
+            Single runs.
+
+    Returns:
+        `str`
+    """
+    rates = sorted({run.learning_rate for run in study.runs})
+    finished = [row for row in rows if row["status"] == "finished"]
+    lines = [
+        f"# Study {study.name}",
+        "",
+        f"{len(finished)} of {len(study.runs)} runs. Recipe `{study.recipe}`; learning rates {rates}, for each policy "
+        "and condition the one with the best mean accuracy, from the same number of choices. Intervals are 95 % over "
+        "seeds by Student's t; with one seed there is none.",
+        "",
+        "## Final held-out accuracy",
+        "",
+        *_table(results, lambda policy, condition: _number(results.accuracy(policy, condition))),
+        "",
+    ]
+    if results.best_of:
+        named = ", ".join(f"{condition}: {policy}" for condition, policy in results.best_of.items())
+        lines += [f"`{ORACLE}` is the best in hindsight of {', '.join(study.oracle)} ({named}).", ""]
+    if study.start in results.policies:
+        difference = lambda policy, condition: _number(results.difference(policy, condition, study.start), sign=True)  # noqa: E731
+        lines += [f"## Difference to `{study.start}`, paired by seed", "", *_table(results, difference), ""]
+    for name in dict.fromkeys(name for row in finished for name in row["scores"]):
+        lines += [f"## Final held-out accuracy by the reward `{name}`", ""]
+        lines += [*_table(results, _scored(results, name)), ""]
+    lines += ["## Minutes of training per run", "", *_table(results, _minutes(results)), ""]
+    if results.refused:
+        lines += ["## Refused", ""]
+        lines += [f"* {policy}, {condition}: {reason}" for (policy, condition), reason in results.refused.items()]
+        lines += [""]
+    lines += [
+        "![Final accuracy](accuracy.png)",
+        "![Accuracy over rollouts](rollouts.png)",
+        "![Accuracy over seconds](seconds.png)",
+        "![Mixing weight](weights.png)",
+        "",
+        "Curves are means over seeds on the problems of `max_eval_samples`; rollouts and seconds are linear between "
+        "the start, the end of the warm-up and the end. Seconds depend on what else the machine did.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(results: StudyResults, cell) -> list[str]:
+    lines = ["| policy | " + " | ".join(results.conditions) + " |", "|---" * (len(results.conditions) + 1) + "|"]
+    for policy in results.policies:
+        cells = [cell(policy, condition) for condition in results.conditions]
+        lines.append(f"| `{policy}` | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _number(found: SeedMean | None, sign: bool = False) -> str:
+    if found is None:
+        return "–"
+    text = f"{found.mean:+.3f}" if sign else f"{found.mean:.3f}"
+    return text if math.isnan(found.margin) else f"{text} ± {found.margin:.3f}"
+
+
+def _scored(results: StudyResults, name: str):
+    def cell(policy: str, condition: str) -> str:
+        values = [row["scores"][name] for row in results.cells.get((policy, condition), []) if name in row["scores"]]
+        return f"{sum(values) / len(values):.3f}" if values else "–"
+
+    return cell
+
+
+def _minutes(results: StudyResults):
+    def cell(policy: str, condition: str) -> str:
+        rows = results.cells.get((policy, condition), [])
+        return f"{sum(row['seconds'] for row in rows) / len(rows) / 60:.1f}" if rows else "–"
+
+    return cell

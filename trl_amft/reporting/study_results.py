@@ -1,0 +1,189 @@
+"""The results of a study: read from JSON lines, and brought together over seeds."""
+
+import json
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import NormalDist, fmean, stdev
+from typing import Any
+
+
+# Two-sided 95 % points of Student's t by degrees of freedom.
+T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131)
+
+
+@dataclass(frozen=True)
+class SeedMean:
+    """
+    A mean over seeds.
+
+    Args:
+        mean (`float`):
+            The mean.
+        margin (`float`):
+            Half width of its 95 % interval; NaN with a single seed.
+        seeds (`int`):
+            Number of seeds.
+    """
+
+    mean: float
+    margin: float
+    seeds: int
+
+
+def read_results(path: str | Path) -> list[dict[str, Any]]:
+    """
+    Read the lines of a study; of several with one name the last counts.
+
+    Args:
+        path (`str` or `Path`):
+            JSON lines; may be missing.
+
+    Returns:
+        `list[dict[str, Any]]`
+    """
+    path = Path(path)
+    if not path.is_file():
+        return []
+    rows = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            # The end of a line that was cut off when a study was killed.
+            continue
+        rows[row["name"]] = row
+    return list(rows.values())
+
+
+def seed_mean(values: list[float]) -> SeedMean:
+    """
+    Mean with its interval by Student's t.
+
+    Args:
+        values (`list[float]`):
+            One per seed, at least one.
+
+    Returns:
+        [`SeedMean`]
+    """
+    count = len(values)
+    if count == 1:
+        return SeedMean(values[0], math.nan, 1)
+    freedom, normal = count - 1, NormalDist().inv_cdf(0.975)
+    # Beyond the table the first term of the expansion in 1 / degrees of freedom is enough.
+    point = T_95[freedom - 1] if freedom <= len(T_95) else normal * (1.0 + (normal**2 + 1.0) / (4.0 * freedom))
+    return SeedMean(fmean(values), point * stdev(values) / math.sqrt(count), count)
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """
+    Finished runs by policy and condition, at the learning rate that was best for the pair.
+
+    Args:
+        policies (`list[str]`):
+            Names in the order of the study.
+        conditions (`list[str]`):
+            Names in the order of the study.
+        cells (`dict[tuple[str, str], list[dict[str, Any]]]`):
+            Rows of the seeds of a pair.
+        refused (`dict[tuple[str, str], str]`):
+            Why a pair could not be run.
+        best_of (`dict[str, str]`):
+            By condition, which policy the oracle row stands for.
+    """
+
+    policies: list[str]
+    conditions: list[str]
+    cells: dict[tuple[str, str], list[dict[str, Any]]]
+    refused: dict[tuple[str, str], str]
+    best_of: dict[str, str]
+
+    def accuracy(self, policy: str, condition: str) -> SeedMean | None:
+        """Final held-out accuracy of a pair."""
+        rows = self.cells.get((policy, condition))
+        return seed_mean([row["accuracy"] for row in rows]) if rows else None
+
+    def difference(self, policy: str, condition: str, baseline: str) -> SeedMean | None:
+        """Accuracy minus that of the baseline, paired by seed."""
+        of = {
+            name: {row["seed"]: row["accuracy"] for row in self.cells.get((name, condition), [])}
+            for name in (policy, baseline)
+        }
+        common = sorted(of[policy].keys() & of[baseline].keys())
+        return seed_mean([of[policy][seed] - of[baseline][seed] for seed in common]) if common else None
+
+
+ORACLE = "oracle"
+
+
+def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str], oracle: list[str]) -> StudyResults:
+    """
+    Bring rows together.
+
+    Args:
+        rows (`list[dict[str, Any]]`):
+            From [`read_results`].
+        policies (`list[str]`):
+            Order of the policies.
+        conditions (`list[str]`):
+            Order of the conditions.
+        oracle (`list[str]`):
+            Policies whose best in hindsight, by mean accuracy in a condition, is one more row.
+
+    Returns:
+        [`StudyResults`]
+    """
+    by_rate: dict[tuple[str, str], dict[float, list]] = defaultdict(lambda: defaultdict(list))
+    refused = {}
+    for row in rows:
+        pair = row["policy"], row["condition"]
+        if row["status"] == "refused":
+            refused[pair] = row["reason"]
+        else:
+            by_rate[pair][row["learning_rate"]].append(row)
+    cells = {}
+    for pair, rates in by_rate.items():
+        # A rate with fewer seeds is one that is not finished.
+        most = max(map(len, rates.values()))
+        full = [found for found in rates.values() if len(found) == most]
+        cells[pair] = sorted(max(full, key=_mean_accuracy), key=lambda row: row["seed"])
+    best_of = {}
+    for condition in conditions:
+        found = {name: cells[name, condition] for name in oracle if (name, condition) in cells}
+        if found:
+            best = max(found, key=lambda name: _mean_accuracy(found[name]))
+            best_of[condition], cells[ORACLE, condition] = best, found[best]
+    seen = {name for pair in cells for name in pair}
+    order = [name for name in [*policies, ORACLE] if name in seen]
+    return StudyResults(order, [name for name in conditions if name in seen], cells, refused, best_of)
+
+
+def _mean_accuracy(rows: list[dict[str, Any]]) -> float:
+    return fmean(row["accuracy"] for row in rows)
+
+
+def along(curve: list[list[float]], marks: list[list[float]], column: int) -> tuple[list[float], list[float]]:
+    """
+    A curve over rollouts or seconds instead of steps, linear between the points where both are known.
+
+    Args:
+        curve (`list[list[float]]`):
+            Pairs of step and value.
+        marks (`list[list[float]]`):
+            Step, rollouts and seconds, in the order of steps.
+        column (`int`):
+            1 for rollouts, 2 for seconds.
+
+    Returns:
+        `tuple[list[float], list[float]]`: positions and values.
+    """
+    positions = []
+    for step, _ in curve:
+        after = next((n for n, mark in enumerate(marks) if mark[0] >= step), len(marks) - 1)
+        low, high = marks[max(after - 1, 0)], marks[after]
+        share = (step - low[0]) / (high[0] - low[0]) if high[0] > low[0] else 1.0
+        positions.append(low[column] + share * (high[column] - low[column]))
+    return positions, [value for _, value in curve]
