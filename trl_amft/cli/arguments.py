@@ -19,6 +19,7 @@ from ..amft_config import AMFTConfig
 from .deepspeed_choice import choose_deepspeed, number_of_processes
 from .recipe_fields import METHODS, RecipeArguments, check_type, expected, kinds_of
 from .recipe_file import read_recipe
+from .recipe_ranges import check_values
 from .smoke import HELP, smoke_recipe, this_machine
 from .usage import UsageError, suggest
 
@@ -110,6 +111,7 @@ def parse_recipe(argv: list[str]) -> Recipe:
             raise UsageError(f"{name}={value!r} in {path} is not a known field; {suggest(name, defaults)}")
     for name, value in (recipe | command_line).items():
         check_type(name, value)
+    check_values(recipe | command_line)
 
     method = command_line.get("method", recipe.get("method", "amft"))
     for name, value in METHODS[method].items():

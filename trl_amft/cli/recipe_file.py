@@ -60,8 +60,10 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
         raise UsageError(f"recipe={str(path)!r} is not a file; {_remedy(path)}")
     try:
         recipe = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
-    except yaml.YAMLError as error:
-        raise UsageError(f"recipe={str(path)!r} is not valid YAML: {error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(
+            f"recipe={str(path)!r} is not valid YAML ({error}); write 'key: value' lines in UTF-8, indented by spaces"
+        ) from None
     except UsageError as error:
         raise UsageError(f"recipe={str(path)!r}: {error}") from None
     if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):

@@ -38,7 +38,10 @@ def load_reward(path: str) -> Callable:
     try:
         module = importlib.import_module(module_name)
     except ImportError as error:
-        raise UsageError(f"reward_funcs has {path!r}, but {module_name!r} cannot be imported: {error}") from None
+        raise UsageError(
+            f"reward_funcs has {path!r}, but {module_name!r} cannot be imported ({error}); give a module of the "
+            "working directory or of an installed package"
+        ) from None
     function = getattr(module, name, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]

@@ -107,7 +107,10 @@ def _check_model(recipe: Recipe) -> None:
             name, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
+        raise UsageError(
+            f"model_name_or_path={name!r} cannot be loaded ({error}); give a folder with a config.json, or a name on "
+            "the Hub"
+        ) from None
 
 
 def _checkpoint(recipe: Recipe) -> str | None:
