@@ -190,6 +190,7 @@ class TestQuality:
             for row in task.demonstration_dataset.to_list():
                 found = judge(completion(row), row["cards"], row["numbers"], row["target"])
                 assert found is Verdict.WRONG_VALUE and '=24"' in completion(row)
+                assert not steps or completion(row).split("\n")[0].endswith("=24")
 
     def test_lower_quality_leaves_the_others_as_they_were(self):
         def by_cards(quality):

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -8,8 +9,9 @@ from trl_amft.tasks import TASKS, load_task, load_virl
 from trl_amft.tasks.virl import actions, image_name
 from trl_amft.tasks.virl_answers import RouteResult, read_action, score_routes, virl_reward
 from trl_amft.tasks.virl_geometry import Geocode
-from trl_amft.tasks.virl_routes import read_route
-from trl_amft.tasks.virl_steps import Position, instructions
+from trl_amft.tasks.virl_prompts import short_prompt
+from trl_amft.tasks.virl_routes import Leg, Route, read_route
+from trl_amft.tasks.virl_steps import Position, instructions, positions
 from trl_amft.tasks.virl_synthetic import synthetic_routes
 
 
@@ -177,13 +179,20 @@ class TestTask:
                 assert (turns[len(done)] == "-") == (row["action"] == "forward()")
 
     def test_short_prompt_by_hand(self):
-        task = load_virl(**SMALL, style="short")
-        route, step = task.train_dataset[0]["route"], task.train_dataset[0]["step"]
-        rows = [row for row in task.train_dataset.to_list() if row["route"] == route]
-        assert {row["prompt"].split(";")[0] for row in rows} == {task.train_dataset[0]["prompt"].split(";")[0]}
-        assert sorted(row["step"] for row in rows)[0] == 0 and step in {row["step"] for row in rows}
-        first = min(rows, key=lambda row: row["step"])
-        assert first["prompt"].endswith(";;c>")
+        legs = [(90, "east", None), (315, "northwest", None), (320, "northwest", "A is ahead of you")]
+        route = Route((0.0, 0.0), 0, [Leg(heading, word, (0.0, 0.0), seen) for heading, word, seen in legs])
+        places = positions(route, SimpleNamespace(random=lambda: 0.9))
+        assert len(places) == 3 * 6 + 1
+        for step, prompt in (
+            (0, "E,NW,-;;c>"),
+            (1, "E,NW,-;E;f>"),
+            (3, "E,NW,-;Eff;f>"),
+            (6, "E,NW,-;Efffff;c>"),
+            (8, "E,NW,-;Efffff,NWf;f>"),
+            (12, "E,NW,-;Efffff,NWfffff;c>"),
+            (18, "E,NW,-;Efffff,NWfffff,-fffff;x>"),
+        ):
+            assert short_prompt(route, places[: step + 1], places) == prompt
 
     def test_quality(self):
         task = load_virl(**SMALL, demonstration_quality=0.25)

@@ -36,7 +36,7 @@ REWARD_SCALES = ("unit", "original")
 
 KEYS = ("cards", "number", "formula")
 LONGEST_FORMULA = 200
-_TOKEN = re.compile(r"\s*(?:(0|[1-9][0-9]{0,3})(?![0-9])|([-+*/()]))", re.ASCII)
+_TOKEN = re.compile(r"\s*(?:(0|[1-9][0-9]{0,3})|([-+*/()]))", re.ASCII)
 _STATED = re.compile(r"\s*(?:0|[1-9][0-9]{0,3})\s*", re.ASCII)
 _LENIENT_SIGNS = str.maketrans({"×": "*", "÷": "/", "−": "-"})
 
