@@ -135,4 +135,14 @@ class TestDifference:
 
 def test_mean_over_sets_weighs_sets_alike():
     estimate = mean_over_sets([[1.0] * 10, [0.0, 1.0] * 500])
-    assert estimate.mean == 0.75 and 0.72 < estimate.low < 0.75 < estimate.high < 0.78
+    assert estimate.mean == 0.75 and 0.55 < estimate.low < 0.74 and 0.75 < estimate.high < 0.78
+    sure = mean_over_sets([[0.0, 1.0] * 500, [0.0, 0.5, 1.0] * 300])
+    assert sure.mean == 0.5 and 0.47 < sure.low < 0.49 and 0.51 < sure.high < 0.53
+
+
+def test_mean_over_sets_without_a_single_success_has_a_width():
+    one, three = mean_over_sets([[0.0] * 30]), mean_over_sets([[0.0] * 30] * 3)
+    assert one.low == one.mean == 0 and one.high == pytest.approx(interval([0.0] * 30).high, rel=0.03)
+    assert 0 < three.high < one.high
+    same = mean_over_sets([[0.0] * 30] * 3, shares=False)
+    assert (same.low, same.mean, same.high) == (0, 0, 0)

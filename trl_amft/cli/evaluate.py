@@ -290,4 +290,4 @@ def _print(rows: list[list[str]], title: str) -> None:
     for row in rows[1:]:
         table.add_row(*row)
     # Cut numbers would be worse than wrapped lines.
-    Console(width=max(Console().width, 120)).print(table)
+    Console(width=max(Console().width, 140)).print(table)

@@ -102,7 +102,7 @@ def interval(values: Sequence[float], *, seed: int = 0, level: float = 0.95) -> 
     if array.size == 0:
         raise ValueError("values is empty: an interval needs at least one problem")
     mean, tail = float(array.mean()), (1.0 - level) / 2.0
-    if (array == array[0]).all() and array[0] in (0.0, 1.0):
+    if _is_extreme(array):
         reach = 1.0 - tail ** (1.0 / array.size)
         return Estimate(mean, 0.0, reach) if array[0] == 0.0 else Estimate(mean, 1.0 - reach, 1.0)
     low, high = np.quantile(_resampled_means(array, seed), [tail, 1.0 - tail])
@@ -131,13 +131,16 @@ def paired_difference(first: Sequence[float], second: Sequence[float], *, seed: 
     return Estimate(float(differences.mean()), float(low), float(high))
 
 
-def mean_over_sets(values: Sequence[Sequence[float]], *, seed: int = 0) -> Estimate:
+def mean_over_sets(values: Sequence[Sequence[float]], *, shares: bool = True, seed: int = 0) -> Estimate:
     """
     Mean over sets of their means, each set with the same weight; problems are resampled within their set.
 
     Args:
         values (`Sequence[Sequence[float]]`):
             Per set, one value per problem.
+        shares (`bool`, *optional*, defaults to `True`):
+            Whether the values are shares of right samples, so that a set of nothing but 0 or 1 is as uncertain as
+            [`interval`] says; differences are not.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the resampling.
 
@@ -145,9 +148,22 @@ def mean_over_sets(values: Sequence[Sequence[float]], *, seed: int = 0) -> Estim
         [`Estimate`]: with a 95 % interval.
     """
     arrays = [np.asarray(part, dtype=np.float64) for part in values]
-    means = np.mean([_resampled_means(array, seed + number) for number, array in enumerate(arrays)], axis=0)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Estimate(float(np.mean([array.mean() for array in arrays])), float(low), float(high))
+    draws = np.mean([_draws(array, shares, seed + number) for number, array in enumerate(arrays)], axis=0)
+    low, high = np.quantile(draws, [0.025, 0.975])
+    mean = float(np.mean([array.mean() for array in arrays]))
+    return Estimate(mean, min(float(low), mean), max(float(high), mean))
+
+
+def _is_extreme(array: np.ndarray) -> bool:
+    return bool((array == array[0]).all() and array[0] in (0.0, 1.0))
+
+
+def _draws(array: np.ndarray, shares: bool, seed: int) -> np.ndarray:
+    if not (shares and _is_extreme(array)):
+        return _resampled_means(array, seed)
+    # Its tails are the exact bounds of `interval`.
+    reach = 1.0 - np.random.default_rng(seed).random(RESAMPLES) ** (1.0 / array.size)
+    return reach if array[0] == 0.0 else 1.0 - reach
 
 
 def _resampled_means(array: np.ndarray, seed: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from .estimators import Estimate, interval, majority, mean_over_sets, paired_difference, pass_at_k
+from .estimators import interval, majority, mean_over_sets, paired_difference, pass_at_k
 
 
 # Rewards of 1 arrive as sums of floats.
@@ -196,13 +196,10 @@ def comparison_rows(first: dict[str, dict[str, Any]], second: dict[str, dict[str
             "same sets"
         )
     if len(pairs) > 1:
-        mean = _mean_difference(pairs)
+        differences = [[right - left for left, right in zip(a, b, strict=True)] for a, b in pairs]
+        mean = mean_over_sets(differences, shares=False)
         rows.append(["mean over sets", "", "", "", _signed(mean.mean), _range(asdict(mean))])
     return rows
-
-
-def _mean_difference(pairs: list[tuple[list[float], list[float]]]) -> Estimate:
-    return mean_over_sets([[right - left for left, right in zip(a, b, strict=True)] for a, b in pairs])
 
 
 def _shares(result: dict[str, Any]) -> list[float]:
