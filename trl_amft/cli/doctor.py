@@ -144,11 +144,11 @@ def _parse(path: str, fields: list[str], processes: int) -> tuple[Recipe | None,
 @contextmanager
 def _world_of(processes: int) -> Iterator[None]:
     """Batch sizes have to divide where the run will be, not where the doctor is."""
-    AMFTConfig.world_size = processes
+    setattr(AMFTConfig, "world_size", processes)  # noqa: B010, a property of the class above
     try:
         yield
     finally:
-        del AMFTConfig.world_size
+        delattr(AMFTConfig, "world_size")  # noqa: B043
 
 
 def _load(recipe: Recipe) -> tuple[RunData | None, list[Finding]]:

@@ -71,10 +71,10 @@ def check_prompts(recipe: Recipe, data: RunData, tokenizer: PreTrainedTokenizerB
                 "plain text in the column prompt"
             )
         ], 0
-    options = recipe.training.chat_template_kwargs or {}
+    options = _template_options(recipe)
     try:
-        texts = [
-            tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True, **options)
+        texts: list[str] = [
+            str(tokenizer.apply_chat_template(row["prompt"], tokenize=False, add_generation_prompt=True, **options))
             if chat
             else row["prompt"]
             for row in rows
@@ -110,10 +110,10 @@ def check_demonstrations(recipe: Recipe, data: RunData, tokenizer: PreTrainedTok
     tokenize = DemonstrationTokenizer(
         tokenizer,
         [tokenizer.eos_token_id],
-        args.max_demonstration_length,
+        int(args.max_demonstration_length or 0),
         args.demonstration_truncation == "truncate",
         column,
-        dict(args.chat_template_kwargs or {}),
+        _template_options(recipe),
     )
     try:
         tokenized = [tokenize(row) for row in rows]
@@ -135,8 +135,8 @@ def check_demonstrations(recipe: Recipe, data: RunData, tokenizer: PreTrainedTok
             f"their tokens: median {statistics.median(lengths):g}, max {max(lengths)}, limit "
             f"{args.max_demonstration_length}",
         ),
-        Finding(OK, f"without loss: {_shorten(tokenizer.decode(usable[0][PROMPT_IDS]))!r}"),
-        Finding(OK, f"with loss: {_shorten(tokenizer.decode(usable[0][COMPLETION_IDS]))!r}"),
+        Finding(OK, f"without loss: {_shorten(str(tokenizer.decode(usable[0][PROMPT_IDS])))!r}"),
+        Finding(OK, f"with loss: {_shorten(str(tokenizer.decode(usable[0][COMPLETION_IDS])))!r}"),
     ]
     if counts["too_long"] * 2 > len(rows):
         found.append(
@@ -214,6 +214,11 @@ def _first_rows(dataset: Dataset | IterableDataset, count: int) -> list[dict[str
         if len_or_none(dataset) is None
         else list(dataset.select(range(min(count, len(dataset)))))
     )
+
+
+def _template_options(recipe: Recipe) -> dict[str, Any]:
+    options = recipe.training.chat_template_kwargs
+    return dict(options) if isinstance(options, dict) else {}
 
 
 def len_or_none(dataset: Dataset | IterableDataset) -> int | None:

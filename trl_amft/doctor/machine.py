@@ -118,7 +118,6 @@ def check_vllm(training: AMFTConfig | None) -> list[Finding]:
             Of a recipe; without one only the installed version is looked at.
     """
     needed = training is not None and training.use_vllm
-    server = needed and training.vllm_mode == "server"
     (accepted,) = (
         requirement.specifier
         for requirement in map(Requirement, requires("trl") or [])
@@ -136,7 +135,7 @@ def check_vllm(training: AMFTConfig | None) -> list[Finding]:
         remedy = "run `pip install 'trl_amft[vllm]'`"
         return [problem(f"{text}: {remedy}") if needed else Finding(NOTE, f"{text}; {remedy}")]
     found = [Finding(OK, f"vllm {installed} ({accepted})")]
-    if server:
+    if training is not None and training.use_vllm and training.vllm_mode == "server":
         found.append(_server(training))
     return found
 

@@ -32,15 +32,16 @@ def check_batches(recipe: Recipe, processes: int, problems: int | None) -> list[
             Size of the training set, where it is known.
     """
     args = recipe.training
+    generations = int(args.num_generations or 1)
     per_step = args.per_device_train_batch_size * args.gradient_accumulation_steps * processes
     shown = (
         f"{args.per_device_train_batch_size} per device x {args.gradient_accumulation_steps} accumulated x "
         f"{processes} {'process' if processes == 1 else 'processes'}"
     )
-    prompts = per_step / args.num_generations / args.num_iterations
+    prompts = per_step / generations / args.num_iterations
     found = [Finding(OK, f"rollouts per step: {per_step} ({shown}) of {prompts:g} prompts")]
     if needs_demonstrations(args):
-        demonstrations = args.per_device_demonstration_batch_size * args.gradient_accumulation_steps * processes
+        demonstrations = demonstration_batch(recipe) * args.gradient_accumulation_steps * processes
         found.append(Finding(OK, f"demonstrations per step: {demonstrations}"))
     tokens = per_step * (args.max_completion_length or 0)
     found.append(Finding(OK, f"sampled tokens per step: at most {tokens:,}"))
@@ -65,17 +66,18 @@ def check_batches(recipe: Recipe, processes: int, problems: int | None) -> list[
 
 def model_config(recipe: Recipe) -> tuple[PretrainedConfig | None, Finding]:
     """The model's configuration, without its weights; `None` where it cannot be reached."""
-    name = recipe.model.model_name_or_path
+    name = str(recipe.model.model_name_or_path)
     try:
         config = AutoConfig.from_pretrained(
             name, revision=recipe.model.model_revision, trust_remote_code=recipe.training.trust_remote_code
         )
     except (OSError, ValueError) as error:
-        if Path(str(name)).exists():
+        if Path(name).exists():
             return None, problem(f"model_name_or_path={name!r} is there but cannot be loaded: {error}")
         reason = str(error).strip().splitlines()[0]
         return None, Finding(NOTE, f"model_name_or_path={name!r} is not reachable from here ({reason})")
-    for key, value in (recipe.run.model_config or {}).items():
+    changes = recipe.run.model_config
+    for key, value in changes.items() if isinstance(changes, dict) else ():
         setattr(config, key, value)
     return config, Finding(OK, f"model: {name}, {config.model_type}")
 
@@ -159,7 +161,7 @@ def check_memory(
         gpus=processes,
         gpu_memory=gpu_memory,
         rollouts=args.per_device_train_batch_size,
-        demonstrations=args.per_device_demonstration_batch_size if needs_demonstrations(args) else 0,
+        demonstrations=demonstration_batch(recipe),
         tokens=tokens,
         vllm_share=args.vllm_gpu_memory_utilization if colocated else 0.0,
         lora_rank=recipe.model.lora_r if peft else None,
@@ -167,7 +169,7 @@ def check_memory(
         offload=offload,
         checkpointing=args.gradient_checkpointing,
         window=args.meta_window if args.policy_class.needs_meta_gradient else 0,
-        generated=0 if args.use_vllm else args.per_device_train_batch_size * args.steps_per_generation,
+        generated=0 if args.use_vllm else args.per_device_train_batch_size * int(args.steps_per_generation or 1),
     )
     largest = max((name for name in PHASES if name in needs), key=needs.__getitem__)
     base = sum(needs[name] for name in STAYS)
@@ -211,6 +213,13 @@ def _memory_remedy(largest: str, dominant: str, processes: int) -> str:
     }[largest]
 
 
+def demonstration_batch(recipe: Recipe) -> int:
+    """Demonstrations of a process and micro-batch; 0 for a run without."""
+    return (
+        int(recipe.training.per_device_demonstration_batch_size or 0) if needs_demonstrations(recipe.training) else 0
+    )
+
+
 def deepspeed_stage(recipe: Recipe) -> tuple[int, bool]:
     """ZeRO stage of the recipe's own entry, and whether its optimizer is on the CPU; 0 without one."""
     entry: Any = recipe.changed.get("deepspeed")
@@ -226,7 +235,7 @@ def check_disk(recipe: Recipe, sizes: Sizes | None) -> list[Finding]:
     args = recipe.training
     if sizes is None or args.save_strategy == "no":
         return []
-    folder = Path(args.output_dir).absolute()
+    folder = Path(str(args.output_dir)).absolute()
     while not folder.exists():
         folder = folder.parent
     trained = sizes.adapter(recipe.model.lora_r) if recipe.model.use_peft else sizes.parameters

@@ -108,7 +108,7 @@ class ProgressDisplay(TrainerCallback):
         if step < warmup_steps:
             return "warm-up"
         weight = self._trainer.mixing_callback.known_weight(step, warmup_steps)
-        return {0.0: "exploring", 1.0: "imitating"}.get(weight, "mixing")
+        return "mixing" if weight is None else {0.0: "exploring", 1.0: "imitating"}.get(weight, "mixing")
 
     def _entries(self, step: int) -> list[tuple[str, str]]:
         entries = [(label, f"{self._values[key]:{form}}") for key, label, form in SHOWN if key in self._values]

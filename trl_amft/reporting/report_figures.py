@@ -112,9 +112,9 @@ def _error_bars(axes: Axes, run: Run, label: str | None, index: int) -> None:
     if not run.held_out:
         return
     steps, accuracy, error = zip(*run.held_out, strict=True)
-    error = [value if math.isfinite(value) else 0.0 for value in error]
+    bars = [value if math.isfinite(value) else 0.0 for value in error]
     color = COLORS[index % len(COLORS)]
-    axes.errorbar(steps, accuracy, yerr=error, fmt="o", markersize=4, capsize=3, color=color, label=label)
+    axes.errorbar(steps, accuracy, yerr=bars, fmt="o", markersize=4, capsize=3, color=color, label=label)
 
 
 def _stack(axes: Axes, curves: list[tuple[str, Series]]) -> None:

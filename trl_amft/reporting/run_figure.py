@@ -108,9 +108,9 @@ def _held_out(axes: Axes, log_history: list[dict], held_out: list[tuple[int, flo
         axes.plot(steps, values, color=COLORS["green"], linewidth=1.4, label="eval_reward, during training")
     if held_out:
         at, accuracy, error = zip(*held_out, strict=True)
-        error = [value if math.isfinite(value) else 0.0 for value in error]
+        bars = [value if math.isfinite(value) else 0.0 for value in error]
         label = "all held-out problems, ± 1 standard error"
-        axes.errorbar(at, accuracy, yerr=error, fmt="o", color=COLORS["orange"], capsize=4, label=label)
+        axes.errorbar(at, accuracy, yerr=bars, fmt="o", color=COLORS["orange"], capsize=4, label=label)
     axes.set_title("Held-out accuracy")
 
 

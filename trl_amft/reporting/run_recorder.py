@@ -37,7 +37,7 @@ class RunRecorder(TrainerCallback):
 
     def __init__(self, trainer: "GRPOTrainer"):
         self._trainer = trainer
-        self._folder = Path(trainer.args.output_dir)
+        self._folder = Path(str(trainer.args.output_dir))
         self._sampled = 0
 
     def on_train_begin(
@@ -72,7 +72,7 @@ class RunRecorder(TrainerCallback):
 
     def _samples(self, step: int) -> list[dict[str, Any]]:
         """The first completions of the newest rollouts: whole groups, whatever their rewards."""
-        rollouts = self._trainer._logs
+        rollouts: dict[str, Any] = self._trainer._logs
         rewards = {name: list(values) for name, values in rollouts["rewards"].items()}
         rows = zip(rollouts["prompt"], rollouts["completion"], rollouts["advantages"], strict=False)
         return [

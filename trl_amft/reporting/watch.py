@@ -27,6 +27,6 @@ def watch(trainer: "AMFTTrainer", recipe: str | None = None) -> None:
     trainer.add_callback(RunRecorder(trainer))
     trainer.add_callback(ProgressDisplay(trainer))
     if recipe is not None and trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
+        folder = Path(str(trainer.args.output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECIPE_FILE).write_text(recipe, encoding="utf-8")
