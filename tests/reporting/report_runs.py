@@ -31,6 +31,8 @@ def rows(steps: int = 40, warmup: int = 10) -> list[dict]:
         if step > warmup:
             row |= {
                 "amft/mu": 0.5 - step / 100,
+                "amft/mu/first": 0.3,
+                "amft/mu/second": 0.2 - step / 100,
                 "amft/rl_loss": 0.01,
                 "amft/rl_grad_norm": 0.1,
                 "amft/sft_grad_norm": 1.0,

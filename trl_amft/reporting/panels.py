@@ -47,6 +47,8 @@ class Panel:
             Horizontal lines.
         compared (`bool`):
             Whether several runs are drawn over each other in it.
+        prefix (`str`, *optional*):
+            Every quantity whose name begins so is a further curve, such as one per source of demonstrations.
     """
 
     name: str
@@ -56,10 +58,14 @@ class Panel:
     limits: tuple[float, float] | None = None
     marks: tuple[float, ...] = ()
     compared: bool = False
+    prefix: str | None = None
 
     def drawn(self, run: Run) -> list[tuple[str, Series]]:
         """Label and points of the curves that a run has."""
         found = [(line.label, line.read(run)) for line in self.lines]
+        if self.prefix is not None:
+            names = sorted({name for row in run.log for name in row if name.startswith(self.prefix)})
+            found += [(name.removeprefix(self.prefix), series(run.log, name)) for name in names]
         return [(label, points) for label, points in found if points.steps]
 
 
@@ -155,6 +161,14 @@ PANELS = (
         (logged("amft/mu", "μ"),),
         limits=(-0.03, 1.03),
         compared=True,
+    ),
+    Panel(
+        "sources",
+        "Weights by source",
+        "μ of each source of demonstrations; they sum up to μ.",
+        (),
+        limits=(-0.03, 1.03),
+        prefix="amft/mu/",
     ),
     Panel(
         "moves_of_mu",
