@@ -1,7 +1,6 @@
 """The grader as a reward: from any thread, in a forked process, within its budget, and never fooled."""
 
 import multiprocessing
-import os
 import threading
 import time
 
@@ -136,7 +135,8 @@ class TestReward:
 
     def test_forked_process_makes_its_own(self):
         def child(results):
-            results.put((os.getpid(), maths_reward(completions=["\\boxed{\\sqrt{12}}"], solution=["2\\sqrt{3}"])))
+            # A pair that the parent has not compared: the answer takes a pool of its own.
+            results.put(maths_reward(completions=["\\boxed{\\sqrt{12}+1}"], solution=["2\\sqrt{3}+1"]))
             default_grader().close()
 
         assert maths_reward(completions=["\\boxed{\\sqrt{12}}"], solution=["2\\sqrt{3}"]) == [1.0]
@@ -144,8 +144,12 @@ class TestReward:
         results = context.Queue()
         process = context.Process(target=child, args=(results,))
         process.start()
-        assert results.get(timeout=120)[1] == [1.0]
-        process.join(60)
+        try:
+            assert results.get(timeout=60) == [1.0]
+            process.join(60)
+        finally:
+            process.kill()
+        # The parent's pool is still its own.
         assert maths_reward(completions=["\\boxed{\\sqrt{12}+0}"], solution=["2\\sqrt{3}"]) == [1.0]
 
 
