@@ -117,6 +117,16 @@ def test_killed_process_is_replaced(formulas, which):
     assert formulas.compare(EASY, 60) == EASY_OUTCOMES
 
 
+def test_a_child_killed_before_it_took_a_formula_leaves_it_to_the_next(formulas):
+    formulas.compare(EASY[:1], 60)
+    parent, child = family(formulas.process_ids()[0])
+    # The formula is sent before the parent can tell.
+    os.kill(parent, signal.SIGSTOP)
+    os.kill(child, signal.SIGKILL)
+    threading.Timer(0.5, os.kill, (parent, signal.SIGCONT)).start()
+    assert formulas.compare(EASY, 60) == EASY_OUTCOMES
+
+
 def test_killed_while_it_works(formulas):
     formulas.compare(EASY[:1], 60)
     (pid,) = formulas.process_ids()

@@ -184,14 +184,15 @@ class Worker:
         wanted, wall = next(self._ids), PATIENCE * seconds
         request = {"id": wanted, "gold": gold, "answer": answer, "cpu": seconds, "wall": min(wall, left)}
         try:
-            self._drop_stray_lines()
             self._send(json.dumps(request).encode() + b"\n")
         except OSError:
             self.kill()
             return KILLED
         end = time.monotonic() + request["wall"] + GRACE
-        message = self._read(end)
-        while message is not None and message.get("id", wanted) != wanted:
+        message, taken = self._read(end), False
+        # A child that was killed before it took the request has left it to the next one.
+        while message is not None and ("taken" in message or message.get("id", wanted if taken else None) != wanted):
+            taken = taken or message.get("id") == wanted
             message = self._read(end)
         if message is None:
             outcome = TIME if self.process.poll() is None else KILLED
@@ -213,13 +214,6 @@ class Worker:
     def _send(self, data: bytes) -> None:
         while data:
             data = data[self.process.stdin.write(data) :]
-
-    def _drop_stray_lines(self) -> None:
-        # The idle child may have been killed from outside, which its parent has told.
-        self._rest = b""
-        while self._readable(0.0):
-            if not os.read(self.process.stdout.fileno(), 65536):
-                raise BrokenPipeError
 
     def _readable(self, seconds: float) -> bool:
         poll = select.poll()

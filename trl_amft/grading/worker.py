@@ -1,7 +1,8 @@
 """The process that calls math-verify. It is started as a script of its own, and imports nothing of this package.
 
-It speaks JSON, one line each: in `{"id", "gold", "answer", "cpu", "wall"}`, out `{"id", "same"}` or `{"id", "failed"}`
-with why. The first line out is `{"ready": true}`, or `{"error": ...}`.
+It speaks JSON, one line each: in `{"id", "gold", "answer", "cpu", "wall"}`, out `{"id", "taken"}` and then `{"id",
+"same"}` or `{"id", "failed"}` with why, or `{"failed"}` where the process that works was ended. The first line out is
+`{"ready": true}`, or `{"error": ...}`.
 
 The process that imports stays idle and forks one that works. Formulas that never end are ended by the kernel: a timer
 of CPU time, which a busy machine does not shorten, and which no library can catch or cancel; the idle process then
@@ -78,6 +79,7 @@ def serve(out: int, memory: int) -> int:
     lines = Lines(0)
     while line := lines.next():
         request = json.loads(line)
+        write(out, {"id": request["id"], "taken": True})
         limit_time(request["cpu"], request["wall"])
         try:
             reply = {"same": bool(same(request["gold"], request["answer"]))}
