@@ -5,10 +5,7 @@ import re
 import runpy
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
-
-import pytest
 
 from trl_amft.amft_config import AMFTConfig
 from trl_amft.cli.recipes_page import recipes_page
@@ -59,7 +56,6 @@ def test_every_page_is_in_the_index():
     assert pages == listed == linked
 
 
-@pytest.mark.skipif(find_spec("myst_parser") is None or find_spec("furo") is None, reason="needs sphinx")
 def test_site_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html", str(DOCS), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

@@ -1,16 +1,12 @@
 """Trackers get what the log holds, under the same names: TensorBoard for all of them, which needs no network."""
 
 import math
-from importlib.util import find_spec
 
 import pytest
 
 import toy
 from trl_amft import AMFTTrainer
 from trl_amft.reporting.watch import watch
-
-
-pytestmark = pytest.mark.skipif(find_spec("tensorboard") is None, reason="needs tensorboard")
 
 
 @pytest.fixture(scope="module")
