@@ -145,7 +145,11 @@ class TestTask:
         for row in task.demonstration_dataset.to_list():
             assert row["prompt"] == f"{' '.join(row['cards'])}>"
             steps, answer = row["completion"].split("\n")
-            assert steps.count(",") == 2 and steps.endswith("=24") and answer.startswith('{"formula":"')
+            assert (
+                steps.count(",") == steps.count("[") == 2
+                and steps.endswith("=24")
+                and answer.startswith('{"formula":"')
+            )
             assert is_correct(row)
 
     @pytest.mark.parametrize(
@@ -205,7 +209,7 @@ class TestQuality:
     def test_steps_by_hand(self):
         only = choose_expression((3, 3, 8, 8), 24, True, random.Random(0))
         assert str(only) == "8/(3-8/3)"
-        assert work_out(only, 24) == "8/3=8/3,3-(8/3)=1/3,8/(1/3)=24"
+        assert work_out(only, (3, 8, 3, 8), 24) == "8/3=8/3[3 8 (8/3)],3-(8/3)=1/3[8 (1/3)],8/(1/3)=24"
 
     def test_whole_results_are_preferred(self):
         for seed in range(50):

@@ -34,7 +34,9 @@ Combine the four numbers to {target} with +, -, *, / and brackets. Use every car
 2 to 10 count their number, {face_values}.
 {steps}Answer with one JSON object with three keys: "cards", the ranks of the four cards as a list of strings; \
 "number", what each of them counts, as a list; "formula", the formula as text, with ={target} at its end."""
-STEPS = "First work the formula out, one operation after the other.\n"
+STEPS = """\
+First work the formula out, one operation after the other, each with the numbers that are left in square brackets.
+"""
 
 
 def load_general_points(
@@ -78,7 +80,7 @@ def load_general_points(
         parsing (`str`, *optional*, defaults to `"lenient"`):
             `"lenient"` or `"strict"`, see [`~trl_amft.tasks.general_points_answers.judge`].
         worked_steps (`bool`, *optional*, defaults to `False`):
-            Ask for, and demonstrate, the operations before the object. Lenient parsing only.
+            Ask for, and demonstrate, the operations before the object, with the numbers left. Lenient parsing only.
         demonstration_quality (`float`, *optional*, defaults to `1.0`):
             Share of the training hands, between 0 and 1, whose demonstration is correct. All orders of a hand are
             spoilt together, and what is spoilt at one quality is spoilt at every lower one.
@@ -120,7 +122,7 @@ def load_general_points(
         expression = choose_expression(numbers, target, correct, own)
         answer = write_answer(expression, list(hand), list(numbers), target, style == "short")
         if worked_steps:
-            answer = f"{work_out(expression, target)}\n{answer}"
+            answer = f"{work_out(expression, numbers, target)}\n{answer}"
         demonstrations.append(
             {
                 "prompt": prompt(hand, rule, shown=False),

@@ -6,6 +6,7 @@ A wrong demonstration uses every number once and states the target, which its fo
 
 import json
 import random
+from fractions import Fraction
 from functools import cache
 
 from .general_points_solver import Expression, random_expression, solve
@@ -48,13 +49,15 @@ def _is_plain(expression: Expression) -> bool:
     return all(step.value >= 0 and step.value.denominator == 1 for step in expression.operations())
 
 
-def work_out(expression: Expression, target: int) -> str:
+def work_out(expression: Expression, numbers: tuple[int, ...], target: int) -> str:
     """
-    The operations one by one, `"10-3=7,7*3=21,21+3=24"`.
+    The operations one by one with the numbers that are left after each, `"10-3=7[3 8 7],7*3=21[8 21],..."`.
 
     Args:
         expression (`Expression`):
             What to work out.
+        numbers (`tuple[int, ...]`):
+            The numbers of the hand, in its order.
         target (`int`):
             What the last operation states, true or not.
 
@@ -62,16 +65,20 @@ def work_out(expression: Expression, target: int) -> str:
         `str`: fractions as operands in brackets, results in lowest terms.
     """
 
-    def operand(part: Expression) -> str:
-        plain = part.value.denominator == 1 and part.value >= 0
-        return str(part.value) if plain else f"({part.value})"
+    def written(value: Fraction) -> str:
+        return str(value) if value.denominator == 1 and value >= 0 else f"({value})"
 
-    steps = list(expression.operations())
-    results = [str(step.value) for step in steps[:-1]] + [str(target)]
-    return ",".join(
-        f"{operand(step.left)}{step.operator}{operand(step.right)}={result}"
-        for step, result in zip(steps, results, strict=True)
-    )
+    left = list(map(Fraction, numbers))
+    lines = []
+    for step in expression.operations():
+        left.remove(step.left.value)
+        left.remove(step.right.value)
+        left.append(step.value)
+        operation = f"{written(step.left.value)}{step.operator}{written(step.right.value)}"
+        lines.append(
+            f"{operation}={step.value}[{' '.join(map(written, left))}]" if left[1:] else f"{operation}={target}"
+        )
+    return ",".join(lines)
 
 
 def write_answer(expression: Expression, cards: list[str], numbers: list[int], target: int, short: bool) -> str:
