@@ -29,6 +29,7 @@ from .rollout_server import guard_server
 from .rollout_signals import RolloutSignals
 from .self_check import filter_by_reward, run_self_check
 from .sharding import open_gradients
+from .source_rotation import SourceRotation, SourceWindows
 from .step_metrics import step_metrics
 from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
@@ -136,8 +137,12 @@ class AMFTTrainer(WeighedRollouts):
             self.add_callback(ValidationUtility(self, validation_dataset))
         # What was seen of the gradients so far, for a policy that judges by them.
         self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
+        self._rotation: SourceRotation | None = None
         if policy.needs_variances:
             self.window = GradientMoments(policy.options["decay"])
+        if policy.per_source:
+            self._rotation = SourceRotation(args, self.demonstrations)
+            self.window = SourceWindows(self._rotation.names, args)
         self._learns = policy.needs_meta_gradient
         self._has_evidence = policy.needs_meta_gradient or policy.needs_variances
         self.step_algebra: TwoSegmentStep | None = None
@@ -195,10 +200,9 @@ class AMFTTrainer(WeighedRollouts):
             self.mixing_callback.mu = 0.0
             self._log_metrics({"amft/mu": 0.0})
             return loss
-        sft_loss = self._mix(model, known)
         # What was returned before is L_RL unscaled; the sum over the step becomes the mixed loss.
-        mu = self.mixing_weight
-        return (1.0 - mu) * self._rl_loss + mu * sft_loss - (self._rl_loss - loss)
+        sft_part = self._mix(model, known)
+        return (1.0 - self.mixing_weight) * self._rl_loss + sft_part - (self._rl_loss - loss)
 
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
         self.step_start = StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
@@ -212,13 +216,11 @@ class AMFTTrainer(WeighedRollouts):
         self._rl_loss = torch.zeros((), device=self.accelerator.device)
         # The rollouts are of the present parameters only in the first optimizer step that uses them.
         self._fresh = self._step % self.args.generation_steps == 0
-        if self._paired is not None:
-            self._paired.begin_step()
-        if known == 1.0 or (known != 0.0 and self._paired is None):
-            callback = self.mixing_callback
-            callback.demonstrations_consumed = self._supervised.draw(
-                self.current_gradient_accumulation_steps, callback.demonstrations_consumed
-            )
+        callback, count = self.mixing_callback, self.current_gradient_accumulation_steps
+        if self._rotation is not None and known is None:
+            self._rotation.draw(self, self._supervised, count)
+        elif known == 1.0 or (known != 0.0 and self._paired is None):
+            callback.demonstrations_consumed = self._supervised.draw(count, callback.demonstrations_consumed)
 
     def _supervised_step(self, model: nn.Module, last: bool) -> Tensor:
         """One micro-batch of a step of weight 1: no rollout, no prompt."""
@@ -235,7 +237,7 @@ class AMFTTrainer(WeighedRollouts):
         return loss
 
     def _mix(self, model: nn.Module, known: float | None) -> Tensor:
-        """Everything between the RL gradient and the optimizer. Returns this process's share of L_SFT."""
+        """Everything between the RL gradient and the optimizer. Returns this process's share of μ L_SFT."""
         algebra, callback, step = self.step_algebra, self.mixing_callback, self.state.global_step
         policy, rollouts = self.mixing_policy, self._signals.reduce()
         estimate, callback.pending = callback.pending, None
@@ -260,15 +262,17 @@ class AMFTTrainer(WeighedRollouts):
             rollout_tokens=rollouts.tokens,
             demonstration_tokens=self._supervised.tokens,
         )
-        mu = callback.decide(signals, known, self.accelerator)
-        informative = self._learns and self._supervised.tokens > 0
-        sensitivity = algebra.combine(mu, products, learning_rate if informative else None)
-        if sensitivity is not None:
+        mu = sft_weight = callback.decide(signals, known, self.accelerator)
+        rate = learning_rate if self._learns and self._supervised.tokens > 0 else None
+        if self._rotation is not None:
+            sft_weight = self._rotation.mix(algebra, policy, self.window, step, products, rate)
+        elif (sensitivity := algebra.combine(mu, products, rate)) is not None:
             self.window.add_sensitivity(step, *sensitivity)
         rl_loss = self.accelerator.reduce(self._rl_loss.clone(), reduction="mean").item()
-        metrics = step_metrics(mu, rl_loss, products, estimate, learning_rate, policy)
-        self._log_metrics({**metrics, **self._supervised.metrics()})
-        return sft_loss
+        metrics = step_metrics(mu, sft_weight, rl_loss, products, estimate, learning_rate)
+        own = {f"amft/{name}": value for name, value in policy.metrics().items()}
+        self._log_metrics({**metrics, **own, **self._supervised.metrics()})
+        return sft_weight * sft_loss
 
     def _log_metrics(self, values: dict[str, float]) -> None:
         for name, value in values.items():

@@ -89,9 +89,11 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         """
         self.mu = self.update(signals) if known is None else known
         if accelerator.num_processes > 1:
-            value = torch.tensor(self.mu, dtype=torch.float64, device=accelerator.device)
-            torch.distributed.broadcast(value, src=0)
-            self.mu = value.item()
+            weights = self.policy.source_weights
+            values = torch.tensor([self.mu, *weights.values()], dtype=torch.float64, device=accelerator.device)
+            torch.distributed.broadcast(values, src=0)
+            self.mu, *agreed = values.tolist()
+            weights.update(zip(weights, agreed, strict=True))
         return self.mu
 
     def state(self) -> dict[str, Any]:

@@ -92,6 +92,8 @@ class PairedDemonstrations:
             output (`dict[str, torch.Tensor]`):
                 TRL's inputs of the loss; keys are added to it.
         """
+        # Of a step that was broken off.
+        self._counts, self._found = {}, {}
         trainer, generations = self._trainer, self._trainer.num_generations
         self._slots = [self._index.get(_key(row["prompt"], row[self._column])) for row in inputs]
         own = torch.tensor([[slot is not None, self._reward(slot)] for slot in self._slots], dtype=torch.float64)
@@ -119,10 +121,6 @@ class PairedDemonstrations:
         output |= {name: values[start : start + len(inputs)] for name, values in columns.items()}
         output[SLOT] = torch.arange(len(inputs), device=rewards.device)
 
-    def begin_step(self) -> None:
-        """Forget the demonstrations of the step before."""
-        self._counts, self._found = {}, {}
-
     def observe(self, inputs: dict[str, Any]) -> None:
         """Take in the chosen demonstrations of one RL micro-batch."""
         share = 1.0 / self._trainer.num_generations
@@ -137,11 +135,15 @@ class PairedDemonstrations:
                 self._found[group] = (self._slots[slot], advantage)
 
     def micro_batches(self, count: int) -> list[list[DemonstrationRow]]:
-        """The demonstrations of the step on this process in `count` parts of nearly equal size, some maybe empty."""
+        """
+        The demonstrations of the step on this process in `count` parts of nearly equal size, some maybe empty. The
+        next step starts with none.
+        """
         rows = []
         for group, share in sorted(self._counts.items()):
             index, advantage = self._found[group]
             rows.append(DemonstrationRow(self._demonstrations.rows[index], share, advantage))
+        self._counts, self._found = {}, {}
         return [rows[part::count] for part in range(count)]
 
     def _reward(self, slot: int | None) -> float:

@@ -33,7 +33,7 @@ class SupervisedSegment:
     """
 
     def __init__(self, trainer: "AMFTTrainer", demonstrations: MapDemonstrations | StreamDemonstrations):
-        self.demonstrations = demonstrations
+        self.demonstrations = self._drawn = demonstrations
         self.tokens = 0.0
         self._accelerator = trainer.accelerator
         self._rows = trainer.args.per_device_demonstration_batch_size
@@ -59,14 +59,19 @@ class SupervisedSegment:
         """
         if self.demonstrations.consumed != consumed:
             self.demonstrations.consumed = consumed
+        self.draw_from(self.demonstrations, micro_batches)
+        return self.demonstrations.consumed
+
+    def draw_from(self, demonstrations: MapDemonstrations | StreamDemonstrations, micro_batches: int) -> None:
+        """Draw the rows of a step from given demonstrations, at their present position."""
+        self._drawn = demonstrations
         rank = self._accelerator.process_index
         parts = []
         for _ in range(micro_batches):
-            drawn = self.demonstrations.take(self._rows * self._accelerator.num_processes)
+            drawn = demonstrations.take(self._rows * self._accelerator.num_processes)
             own = drawn[rank * self._rows : (rank + 1) * self._rows]
             parts.append([DemonstrationRow(row) for row in own if row is not None])
         self.load(parts)
-        return self.demonstrations.consumed
 
     def load(self, parts: list[list[DemonstrationRow]]) -> None:
         """
@@ -163,5 +168,5 @@ class SupervisedSegment:
             "amft/sft_token_accuracy": correct / self._divisor,
             "amft/token_weight": weight / self._divisor,
             "demonstrations/tokens": self.tokens,
-            "demonstrations/epoch": self.demonstrations.epoch,
+            "demonstrations/epoch": self._drawn.epoch,
         }

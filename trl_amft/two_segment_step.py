@@ -50,14 +50,11 @@ class SegmentProducts:
         scale = self.rl_norm * self.sft_norm
         return self.inner / scale if scale > 0.0 else 0.0
 
-    def mixed_norm(self, mu: float) -> float:
-        """‖(1 − μ) g_RL + μ g_SFT‖."""
-        square = (1 - mu) ** 2 * self.rl_square + 2 * mu * (1 - mu) * self.inner + mu**2 * self.sft_square
-        return math.sqrt(max(square, 0.0))
-
-    def inner_with_difference(self, mu: float) -> float:
-        """⟨g, d⟩ with d = g_SFT − g_RL."""
-        return (1 - mu) * (self.inner - self.rl_square) + mu * (self.sft_square - self.inner)
+    def of(self, first: tuple[float, float], second: tuple[float, float]) -> float:
+        """⟨a g_RL + b g_SFT, a' g_RL + b' g_SFT⟩ for (a, b) and (a', b')."""
+        (rl, sft), (other_rl, other_sft) = first, second
+        crossed = rl * other_sft + sft * other_rl
+        return rl * other_rl * self.rl_square + crossed * self.inner + sft * other_sft * self.sft_square
 
 
 class TwoSegmentStep:
@@ -114,7 +111,7 @@ class TwoSegmentStep:
         self, mu: float, products: SegmentProducts, learning_rate: float | None
     ) -> tuple[Tensor, float] | None:
         """
-        Write the mixed gradient into the buffers, drop the copy of g_RL and let the optimizer step.
+        Write (1 − μ) g_RL + μ g_SFT into the buffers; see [`~TwoSegmentStep.mix`].
 
         Args:
             mu (`float`):
@@ -122,38 +119,70 @@ class TwoSegmentStep:
             products ([`SegmentProducts`]):
                 From [`~TwoSegmentStep.products`].
             learning_rate (`float`, *optional*):
-                The rate by which dθ'/dμ is divided, one for all parameters: groups with another rate keep theirs in
-                proportion. `None` where dθ'/dμ is not wanted.
+                As there.
 
         Returns:
-            `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm;
-            `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite norm).
+            `tuple[torch.Tensor, float]`, *optional*: sketch of dθ'/dμ divided by the learning rate, and its norm.
         """
-        norm = products.mixed_norm(mu)
-        clip = clipping(norm, products.inner_with_difference(mu), self.shards.max_grad_norm)
-        sketch = None if learning_rate is None else self.sketch.new()
-        squares, valid = [], math.isfinite(norm) and learning_rate != 0.0
+        found = self.mix((1.0 - mu, mu), [(-1.0, 1.0)], products, learning_rate)
+        return None if found is None else found[0]
+
+    def mix(
+        self,
+        weights: tuple[float, float],
+        directions: list[tuple[float, float]],
+        products: SegmentProducts,
+        learning_rate: float | None,
+    ) -> list[tuple[Tensor, float]] | None:
+        """
+        Write the mixed gradient into the buffers, drop the copy of g_RL and let the optimizer step.
+
+        Args:
+            weights (`tuple[float, float]`):
+                (a, b) of g = a g_RL + b g_SFT.
+            directions (`list[tuple[float, float]]`):
+                dg/dw for each weight w whose effect is asked for, as coefficients of g_RL and g_SFT.
+            products ([`SegmentProducts`]):
+                From [`~TwoSegmentStep.products`].
+            learning_rate (`float`, *optional*):
+                The rate by which dθ'/dw is divided, one for all parameters: groups with another rate keep theirs in
+                proportion. `None` where dθ'/dw is not wanted.
+
+        Returns:
+            `list[tuple[torch.Tensor, float]]`, *optional*: per direction the sketch of dθ'/dw divided by the learning
+            rate, and its norm; `None` if it is not wanted or void (first optimizer step, learning rate 0, no finite
+            norm).
+        """
+        norm = math.sqrt(max(products.of(weights, weights), 0.0))
+        clips = [clipping(norm, products.of(weights, d), self.shards.max_grad_norm) for d in directions]
+        sketches = None if learning_rate is None else [self.sketch.new() for _ in directions]
+        squares: list[list[Tensor]] = [[] for _ in directions]
+        valid = math.isfinite(norm) and learning_rate != 0.0
         for piece, (start, rl, sft) in self._pieces_and_chunks():
-            mixed = torch.lerp(rl, sft, mu)
+            mixed = torch.add(weights[0] * rl, sft, alpha=weights[1])
             piece.grad[start : start + mixed.numel()].copy_(mixed)
-            if sketch is None or not valid:
+            if sketches is None or not valid:
                 continue
             rate = piece.lr / learning_rate
-            derivative = self._derivative(piece, start, mixed, sft.sub_(rl), clip.scale, clip.shrink, rate)
-            if derivative is None:
-                valid = False
-                continue
-            self.sketch.add_(sketch, piece.offset + start, derivative)
-            squares.append(derivative.dot(derivative))
+            for index, (direction, clip) in enumerate(zip(directions, clips, strict=True)):
+                difference = torch.add(direction[0] * rl, sft, alpha=direction[1])
+                derivative = self._derivative(piece, start, mixed, difference, clip.scale, clip.shrink, rate)
+                if derivative is None:
+                    valid = False
+                    break
+                self.sketch.add_(sketches[index], piece.offset + start, derivative)
+                squares[index].append(derivative.dot(derivative))
         self._rl_grads = []
         self.shards.step(norm)
-        if sketch is None:
+        if sketches is None:
             return None
-        # Every process reaches both sums, whatever it found.
-        voids = self._total([torch.tensor(0.0 if valid else 1.0, device=sketch.device)])
-        square = self._total(squares)
-        sketch = self.shards.sum_over_shards(sketch)
-        return (sketch, math.sqrt(square)) if voids == 0.0 and math.isfinite(square) else None
+        # Every process reaches all sums, whatever it found.
+        voids = self._total([torch.tensor(0.0 if valid else 1.0, device=self.shards.device)])
+        totals = self._totals(squares)
+        sketches = [self.shards.sum_over_shards(sketch) for sketch in sketches]
+        if voids > 0.0 or not all(map(math.isfinite, totals)):
+            return None
+        return [(sketch, math.sqrt(total)) for sketch, total in zip(sketches, totals, strict=True)]
 
     def _derivative(
         self,

@@ -7,6 +7,7 @@ from .fixed import FixedPolicy, SFTThenRLPolicy
 from .gates import DeadGroupPolicy, GatePolicy
 from .gradients import GradNormPolicy, VariancePolicy
 from .luffy import LuffyPolicy
+from .per_source import AMFTSourcesPolicy
 from .policy import DemonstrationBatch, GroupBatch, MixingPolicy, MixingSignals, RolloutBatch
 from .replay import ReplayPolicy
 from .schedules import ChordMuPolicy, CosinePolicy, LinearPolicy
@@ -15,6 +16,7 @@ from .srft import SRFTPolicy
 
 MIXING_POLICIES: dict[str, type[MixingPolicy]] = {
     "amft": AMFTPolicy,
+    "amft_sources": AMFTSourcesPolicy,
     "amft_paper": AMFTPaperPolicy,
     "fixed": FixedPolicy,
     "sft_then_rl": SFTThenRLPolicy,

@@ -133,10 +133,7 @@ class AMFTPolicy(MixingPolicy):
         if not all(map(math.isfinite, numbers)):
             self.skipped += 1
             return self.mu
-        if signals.entropy is not None:
-            if self.entropy_target is None:
-                self.entropy_target = signals.entropy
-            self._entropy_gap = self.entropy_target - signals.entropy
+        entropy_gap = self.measure_entropy(signals)
         normalized = 0.0
         if gradient is None:
             self.skipped += 1
@@ -150,13 +147,22 @@ class AMFTPolicy(MixingPolicy):
         self.mu = next_weight(
             self.mu,
             normalized,
-            self._entropy_gap if signals.entropy is not None else 0.0,
+            entropy_gap,
             self.args.mu_lr / estimates_per_window,
             self.args.mu_entropy_lr,
             self.args.mu_min,
             self.args.mu_max,
         )
         return self.mu
+
+    def measure_entropy(self, signals: MixingSignals) -> float:
+        """H* − H in nats, 0 in a step without rollouts. The first H that is seen becomes H*, where none is given."""
+        if signals.entropy is None:
+            return 0.0
+        if self.entropy_target is None:
+            self.entropy_target = signals.entropy
+        self._entropy_gap = self.entropy_target - signals.entropy
+        return self._entropy_gap
 
     def _dimensionless(self, gradient, learning_rate: float) -> float:
         match self.args.meta_normalization:

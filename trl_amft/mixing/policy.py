@@ -28,7 +28,7 @@ class MixingSignals:
         entropy (`float`, *optional*):
             Token-mean entropy of the policy on the step's rollouts, in nats; `None` without rollouts.
         meta_gradient ([`~trl_amft.meta_window.MetaGradient`], *optional*):
-            Estimate of dU/dμ; `None` where the step brings no evidence.
+            Estimate of dU/dμ; `None` where the step brings no evidence; by source for a policy that weighs sources.
         learning_rate (`float`, *optional*, defaults to `0.0`):
             Learning rate of the step.
         rl_grad_norm (`float`, *optional*, defaults to `0.0`):
@@ -47,7 +47,7 @@ class MixingSignals:
 
     step: int
     entropy: float | None = None
-    meta_gradient: MetaGradient | None = None
+    meta_gradient: MetaGradient | dict[str, MetaGradient] | None = None
     learning_rate: float = 0.0
     rl_grad_norm: float = 0.0
     sft_grad_norm: float = 0.0
@@ -184,6 +184,8 @@ class MixingPolicy:
             [`~MixingPolicy.chosen`] names, instead of drawing from all.
         scores_demonstrations (`bool`):
             Whether it needs the rewards of demonstrations.
+        per_source (`bool`):
+            Whether it has a weight for every source of demonstrations.
     """
 
     keywords: dict[str, Number | None] = {}
@@ -193,9 +195,11 @@ class MixingPolicy:
     reads_entropy = False
     paired = False
     scores_demonstrations = False
+    per_source = False
 
     def __init__(self, args: AMFTConfig):
         self.args = args
+        self.source_weights: dict[str, float] = {}
         given = args.mixing_policy_kwargs or {}
         self.options = {
             name: _checked(name, given[name], number) if name in given else number.default
