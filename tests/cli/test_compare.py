@@ -10,6 +10,7 @@ from trl_amft.cli import compare, train
 from trl_amft.cli.study import command_line, read_study
 from trl_amft.cli.usage import UsageError
 from trl_amft.mixing import MIXING_POLICIES
+from trl_amft.reporting.study_regret import regrets, rollouts_until, share_that_loses
 from trl_amft.reporting.study_report import study_page
 from trl_amft.reporting.study_results import along, gather, read_results, seed_mean
 
@@ -194,11 +195,42 @@ class TestNumbers:
         assert results.best_of == {"x": "b"} and results.policies == ["a", "b", "oracle"]
         assert results.conditions == ["x"] and results.accuracy("a", "y") is None
 
+    def test_regret_is_to_what_was_best_on_other_seeds(self):
+        scores = {"a": (0.5, 0.1, 0.3), "b": (0.2, 0.3, 0.5), "c": (0.1, 0.1, 0.0)}
+        rows = [row(name, "x", seed, score) for name, of in scores.items() for seed, score in enumerate(of)]
+        rows += [row("a", "y", 0, 0.9), row("c", "y", 0, 0.1)]
+        found = regrets(gather(rows, ["a", "b", "c"], ["x", "y"], ["a"]))
+        # Without seed 0 b is the best, without seed 1 a is (.4 and .35), and without seed 2 a is (.3 and .25).
+        assert found["b"].by_condition["x"].mean == pytest.approx(((0.2 - 0.2) + (0.1 - 0.3) + (0.3 - 0.5)) / 3)
+        assert found["a"].by_condition["x"].mean == pytest.approx((0.2 - 0.5) / 3)
+        assert found["c"].by_condition["x"].mean == pytest.approx((0.1 + 0.0 + 0.3) / 3)
+        # A single seed leaves none to choose on.
+        assert all(set(regret.by_condition) == {"x"} for regret in found.values())
+        assert found["c"].worst == "x"
+        assert share_that_loses(found, 0.1) == (1, 3)
+
+    def test_rollouts_until_an_accuracy(self):
+        curve = {"marks": [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]}
+        rows = [
+            row("a", "x", seed, 0.4, accuracy_curve=[[10, 0.1], [15, high], [20, 0.5]], **curve)
+            for seed, high in ((0, 0.3), (1, 0.5))
+        ]
+        results = gather(rows, ["a"], ["x"], [])
+        assert rollouts_until(results, "a", "x", 0.1) == 0
+        assert rollouts_until(results, "a", "x", 0.4) == 50
+        assert rollouts_until(results, "a", "x", 0.41) == 100
+        assert rollouts_until(results, "a", "x", 0.6) is None
+        assert rollouts_until(results, "a", "y", 0.1) is None
+
     def test_page(self):
         rows = [row("sft_then_rl", "right", seed, accuracy) for seed, accuracy in ((0, 0.2), (1, 0.3))]
         rows += [row("gate", "right", seed, accuracy) for seed, accuracy in ((0, 0.3), (1, 0.4))]
         study = read_study(TINY)
+        rows = [{**one, "accuracy_curve": [[2, 0.1], [5, 0.3]], "marks": [[2, 0, 1], [5, 9000, 2]]} for one in rows]
         page = study_page(study, gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows)
+        assert "| policy | right | worst |" in page and "| `gate` | +0.000 ± 0.000 | +0.000 |" in page
+        assert "1 of 2 pairs of policy and condition lose 10% or more." in page
+        assert "accuracy of `sft_then_rl`\n\n| policy | right |\n|---|---|\n| `sft_then_rl` | 9.0 |" in page
         assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
         assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
 

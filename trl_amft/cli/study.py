@@ -15,7 +15,18 @@ from .recipe_file import read_recipe
 from .usage import UsageError, suggest
 
 
-FIELDS = ("recipe", "settings", "seeds", "learning_rates", "policies", "conditions", "grid", "start", "oracle")
+FIELDS = (
+    "recipe",
+    "settings",
+    "seeds",
+    "learning_rates",
+    "policies",
+    "conditions",
+    "grid",
+    "start",
+    "oracle",
+    "reach",
+)
 REQUIRED = ("recipe", "seeds", "learning_rates", "policies", "conditions", "grid")
 # Fields that a supervised warm-up does not depend on, by how their names begin.
 AFTER_WARM_UP = ("mixing_", "mu_", "meta_")
@@ -80,6 +91,8 @@ class Study:
             Policy whose checkpoint after the warm-up the others start from.
         oracle (`list[str]`):
             Policies of which the report shows the best in hindsight as one more row.
+        reach (`list[str]`):
+            Policies whose final accuracy the report asks when the others reached it.
     """
 
     name: str
@@ -88,6 +101,7 @@ class Study:
     scored_by: dict[str, dict[str, str]] = field(default_factory=dict)
     start: str | None = None
     oracle: list[str] = field(default_factory=list)
+    reach: list[str] = field(default_factory=list)
 
 
 def read_study(path: str | Path) -> Study:
@@ -98,8 +112,8 @@ def read_study(path: str | Path) -> Study:
         path (`str` or `Path`):
             YAML file with `recipe`, `seeds`, `learning_rates`, `policies` (name to fields of the recipe), `conditions`
             (name to fields of the recipe, possibly `also_scored_by`) and `grid` (a list of `policies` and
-            `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start` and
-            `oracle`.
+            `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start`, `oracle`
+            and `reach`.
 
     Returns:
         [`Study`]
@@ -118,8 +132,8 @@ def read_study(path: str | Path) -> Study:
     policies = {name: dict(entry or {}) for name, entry in content["policies"].items()}
     conditions = {name: dict(entry or {}) for name, entry in content["conditions"].items()}
     scored_by = {name: entry.pop("also_scored_by", {}) for name, entry in conditions.items()}
-    start, oracle = content.get("start"), content.get("oracle") or []
-    for name in [*oracle, *([start] if start else [])]:
+    start, oracle, reach = content.get("start"), content.get("oracle") or [], content.get("reach") or []
+    for name in [*oracle, *reach, *([start] if start else [])]:
         if name not in policies:
             raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies")
     cells = dict.fromkeys(
@@ -141,7 +155,7 @@ def read_study(path: str | Path) -> Study:
         runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
     runs.sort(key=lambda run: (run.seed, run.start is not None))
-    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, list(oracle))
+    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, list(oracle), list(reach))
 
 
 def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Path) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .study_figures import plot_accuracy, plot_curves, plot_weights
+from .study_regret import regrets, rollouts_until, share_that_loses
 from .study_results import ORACLE, SeedMean, StudyResults, gather
 
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 
 
 REPORT_FILE = "report.md"
+# From this distance on a choice of policy counts as a loss.
+LOSS = 0.1
 
 
 def write_study_report(study: "Study", rows: list[dict[str, Any]], folder: Path) -> Path:
@@ -80,6 +83,10 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
     if study.start in results.policies:
         difference = lambda policy, condition: _number(results.difference(policy, condition, study.start), sign=True)  # noqa: E731
         lines += [f"## Difference to `{study.start}`, paired by seed", "", *_table(results, difference), ""]
+    lines += _regret(results)
+    for name in study.reach:
+        lines += [f"## Thousand rollouts until the final accuracy of `{name}`", ""]
+        lines += [*_table(results, _reached(results, name)), ""]
     for name in dict.fromkeys(name for row in finished for name in row["scores"]):
         lines += [f"## Final held-out accuracy by the reward `{name}`", ""]
         lines += [*_table(results, _scored(results, name)), ""]
@@ -107,6 +114,37 @@ def _table(results: StudyResults, cell) -> list[str]:
         cells = [cell(policy, condition) for condition in results.conditions]
         lines.append(f"| `{policy}` | " + " | ".join(cells) + " |")
     return lines
+
+
+def _regret(results: StudyResults) -> list[str]:
+    found = regrets(results)
+    if not found:
+        return []
+    cell = lambda policy, condition: _number(found[policy].by_condition.get(condition), sign=True)  # noqa: E731
+    lines = [
+        "## Regret",
+        "",
+        "Accuracy of the best policy of a condition minus one's own, seed by seed. Which is best is told by the other "
+        "seeds.",
+        "",
+    ]
+    head, rule, *rows = _table(results, lambda policy, condition: cell(policy, condition) if policy in found else "–")
+    lines += [f"{head} worst |", f"{rule}---|"]
+    for row, policy in zip(rows, results.policies, strict=True):
+        worst = f"{found[policy].by_condition[found[policy].worst].mean:+.3f}" if policy in found else "–"
+        lines.append(f"{row} {worst} |")
+    losing, pairs = share_that_loses(found, LOSS)
+    lines += ["", f"{losing} of {pairs} pairs of policy and condition lose {LOSS:.0%} or more.", ""]
+    return lines
+
+
+def _reached(results: StudyResults, name: str):
+    def cell(policy: str, condition: str) -> str:
+        goal = results.accuracy(name, condition)
+        found = goal and rollouts_until(results, policy, condition, goal.mean)
+        return "–" if found is None else f"{found / 1000:.1f}"
+
+    return cell
 
 
 def _number(found: SeedMean | None, sign: bool = False) -> str:
