@@ -127,6 +127,7 @@ class AMFTPolicy(MixingPolicy):
 
     def global_weight(self, signals: MixingSignals) -> float:
         gradient = signals.meta_gradient
+        assert not isinstance(gradient, dict), "estimates by source are for amft_sources"
         numbers = [signals.rl_grad_norm, signals.sft_grad_norm]
         numbers += [] if signals.entropy is None else [signals.entropy]
         numbers += [] if gradient is None else [gradient.value, gradient.cosine]

@@ -24,6 +24,7 @@ class PromptGatePolicy(MixingPolicy):
         return signals.chosen_share
 
     def advantage_weights(self, rollouts: RolloutBatch) -> Tensor:
+        assert rollouts.chosen is not None, "a paired policy is told what it has chosen"
         share = rollouts.chosen_share
         scale = 1.0 / (1.0 - share) if share < 1.0 else 0.0
         return torch.where(rollouts.chosen, 0.0, scale).to(rollouts.advantages.dtype)
@@ -68,5 +69,21 @@ class DeadGroupPolicy(PromptGatePolicy):
     keywords = {"pass_reward": Number(1.0, -1e9)}
 
     def chosen(self, groups: GroupBatch) -> Tensor:
-        wrong = (groups.rewards >= self.options["pass_reward"]).sum(dim=1) == 0
-        return wrong & ~groups.varies & groups.demonstrated
+        return dead_groups(groups, self.options["pass_reward"])
+
+
+def dead_groups(groups: GroupBatch, pass_reward: float) -> Tensor:
+    """
+    Prompts with a demonstration whose rollouts are all wrong and all rewarded alike.
+
+    Args:
+        groups ([`GroupBatch`]):
+            Rewards of the rollouts by prompt.
+        pass_reward (`float`):
+            Weighted sum of rewards from which on a rollout is right.
+
+    Returns:
+        `torch.Tensor` of shape (num_prompts,), boolean.
+    """
+    wrong = (groups.rewards >= pass_reward).sum(dim=1) == 0
+    return wrong & ~groups.varies & groups.demonstrated

@@ -76,5 +76,7 @@ class VariancePolicy(GradientPolicy):
 
     def balanced(self, signals: MixingSignals) -> float | None:
         found = signals.variances
-        total = 0.0 if found is None else found.rl + found.sft + found.disagreement
+        if found is None:
+            return None
+        total = found.rl + found.sft + found.disagreement
         return found.rl / total if total > 0.0 else None

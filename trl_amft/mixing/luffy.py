@@ -40,10 +40,13 @@ class LuffyPolicy(MixingPolicy):
         return signals.demonstration_tokens / total if total > 0.0 else 0.0
 
     def advantages(self, rollouts: RolloutBatch) -> Tensor:
-        joint = joint_mean(rollouts.group_means, rollouts.group_sizes, rollouts.demonstration_rewards)
-        return (rollouts.rewards - joint).nan_to_num(0.0).to(rollouts.advantages.dtype)
+        rewards, means, sizes = rollouts.rewards, rollouts.group_means, rollouts.group_sizes
+        own = rollouts.demonstration_rewards
+        assert rewards is not None and means is not None and sizes is not None and own is not None
+        return (rewards - joint_mean(means, sizes, own)).nan_to_num(0.0).to(rollouts.advantages.dtype)
 
     def demonstration_weights(self, demonstrations: DemonstrationBatch) -> Tensor:
+        assert demonstrations.advantages is not None, "they are there where demonstrations are scored"
         gamma = self.options["gamma"]
         probabilities = demonstrations.log_probs.exp()
         shaping = gamma * probabilities / (probabilities + gamma).square()

@@ -87,6 +87,7 @@ class AMFTSourcesPolicy(AMFTPolicy):
 
     def global_weight(self, signals: MixingSignals) -> float:
         found = signals.meta_gradient or {}
+        assert isinstance(found, dict), "one estimate for all sources is for amft"
         numbers = [signals.rl_grad_norm, signals.sft_grad_norm]
         numbers += [] if signals.entropy is None else [signals.entropy]
         numbers += [number for gradient in found.values() for number in (gradient.value, gradient.cosine)]

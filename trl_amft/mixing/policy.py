@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..compat import as_mapping
 from ..gradient_moments import GradientVariances
 from ..meta_window import MetaGradient
 
@@ -200,8 +201,8 @@ class MixingPolicy:
     def __init__(self, args: AMFTConfig):
         self.args = args
         self.source_weights: dict[str, float] = {}
-        given = args.mixing_policy_kwargs or {}
-        self.options = {
+        given = as_mapping(args.mixing_policy_kwargs)
+        self.options: dict[str, Any] = {
             name: _checked(name, given[name], number) if name in given else number.default
             for name, number in self.keywords.items()
             if number is not None

@@ -32,11 +32,13 @@ class SRFTPolicy(MixingPolicy):
         return 0.5
 
     def demonstration_weights(self, demonstrations: DemonstrationBatch) -> Tensor:
+        assert demonstrations.entropies is not None, "reads_entropy asks for them"
         entropies = sequence_means(demonstrations.entropies, demonstrations.mask)
         weights = 2.0 * self.options["sft_scale"] * (-entropies).exp()
         return weights.unsqueeze(1).expand_as(demonstrations.log_probs)
 
     def advantage_weights(self, rollouts: RolloutBatch) -> Tensor:
+        assert rollouts.entropies is not None, "reads_entropy asks for them"
         entropies = sequence_means(rollouts.entropies, rollouts.mask)
         weights = self.options["positive_scale"] * entropies.exp()
         return 2.0 * torch.where(rollouts.advantages > 0.0, weights, torch.ones_like(weights))
