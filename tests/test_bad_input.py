@@ -210,11 +210,11 @@ def stream(**columns):
                     }
                 )
             },
-            ["a demonstration holds images", "give text-only demonstrations"],
+            ["type='image' in its messages", "give pictures in the column 'image' or 'images'"],
         ),
         (
             {"demonstrations": None, "train": paired("3", images=[["a.png"]])},
-            ["a demonstration holds images", "give text-only demonstrations"],
+            ["1 picture(s)", "a tokenizer only", "take a model that sees, or drop the columns"],
         ),
         (
             {

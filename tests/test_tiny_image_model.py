@@ -1,4 +1,4 @@
-"""The tiny model that sees, and the trainer with pictures in the prompts and demonstrations in words."""
+"""The tiny model that sees, and the trainer with pictures in the prompts, and in demonstrations or not."""
 
 import pytest
 import torch
@@ -7,10 +7,12 @@ from transformers.integrations import deepspeed
 
 from trl_amft import AMFTConfig, AMFTTrainer
 from trl_amft.cli.smoke import family
+from trl_amft.evaluation import evaluate_held_out
 from trl_amft.tasks import load_general_points
-from trl_amft.tiny_model import IMAGE_MODEL_TYPE, build_tiny_model, save_tiny_model
+from trl_amft.tiny_model import IMAGE_MODEL_TYPE, IMAGE_TOKEN, build_tiny_model, save_tiny_model
 
 
+SMALL = {"train_hands": 8, "held_out_hands": 4}
 SIZES = {"model_type": IMAGE_MODEL_TYPE, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
 
 
@@ -27,7 +29,7 @@ def ask(processor, image, text: str) -> dict:
 
 @pytest.fixture(scope="module")
 def task():
-    return load_general_points(modality="image", held_out="visual", train_hands=8, held_out_hands=4)
+    return load_general_points(modality="image", held_out="visual", style="short", **SMALL)
 
 
 class TestModel:
@@ -48,6 +50,20 @@ class TestModel:
         assert torch.equal(first["input_ids"], second["input_ids"])
         with torch.no_grad():
             assert not torch.allclose(model(**first).logits, model(**second).logits)
+
+    @pytest.mark.parametrize(("pixels", "tokens"), [(14, 1), (56, 16), (112, 64)])
+    def test_a_patch_is_a_token(self, task, pixels, tokens):
+        model, processor = build_tiny_model(image_pixels=pixels, **SIZES)
+        inputs = ask(processor, task.train_dataset[0]["image"], "hand")
+        assert (inputs["input_ids"] == model.config.image_token_id).sum() == tokens
+        assert inputs["pixel_values"].shape == (1, 3, pixels, pixels) and model(**inputs).logits.isfinite().all()
+
+    @pytest.mark.parametrize("pixels", [0, 100])
+    def test_no_part_of_a_patch(self, pixels):
+        with pytest.raises(
+            ValueError, match=f"^image_pixels={pixels} is not made of patches; choose a multiple of 14"
+        ):
+            build_tiny_model(image_pixels=pixels, **SIZES)
 
     def test_seed_and_random_state(self):
         torch.manual_seed(5)
@@ -98,7 +114,8 @@ def test_its_parts_are_not_sharded_while_it_is_built_under_zero3(monkeypatch):
         deepspeed.unset_hf_deepspeed_config()
 
 
-def test_pictures_in_prompts_and_demonstrations_in_words(tmp_path, task):
+@pytest.mark.parametrize("shown", [True, False])
+def test_pictures_in_prompts_and_in_demonstrations_or_not(tmp_path, task, shown):
     model, processor = build_tiny_model(max_position_embeddings=1024, **SIZES)
     trainer = AMFTTrainer(
         model=model,
@@ -114,7 +131,7 @@ def test_pictures_in_prompts_and_demonstrations_in_words(tmp_path, task):
             num_generations=2,
             per_device_demonstration_batch_size=2,
             max_completion_length=4,
-            max_demonstration_length=128,
+            max_demonstration_length=160,
             learning_rate=1e-3,
             lr_scheduler_type="constant",
             report_to="none",
@@ -122,16 +139,33 @@ def test_pictures_in_prompts_and_demonstrations_in_words(tmp_path, task):
             save_strategy="no",
         ),
         train_dataset=task.train_dataset,
-        demonstration_dataset=task.demonstration_dataset,
+        demonstration_dataset=(task if shown else load_general_points(**SMALL)).demonstration_dataset,
     )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     seen = []
     model.model.vision_tower.register_forward_hook(lambda *_: seen.append(trainer.state.global_step))
     trainer.train()
-    # Nothing is seen while demonstrations in words are imitated, everything is when rollouts are.
-    assert set(seen) == {1}
+    # While demonstrations in words are imitated nothing is seen.
+    assert set(seen) == ({0, 1} if shown else {1})
     unchanged = [name for name, parameter in model.named_parameters() if torch.equal(parameter, before[name])]
     # The norm after CLIP's last layer is for its class token, which is not used.
     assert [name for name in unchanged if "post_layernorm" not in name] == []
     words = processor.tokenizer.decode(trainer.demonstrations.sample(1)[0]["demonstration_prompt_ids"])
-    assert words.startswith("user: You hold four playing cards: ") and words.endswith("\nassistant: ")
+    assert words.startswith(f"user: {IMAGE_TOKEN * 64}J=10 " if shown else "user: You hold four playing cards: ")
+    assert words.endswith("\nassistant: ")
+
+
+def test_held_out_accuracy_with_pictures(task):
+    model, processor = build_tiny_model(max_position_embeddings=256, **SIZES)
+    seen, asked = [], []
+    model.model.vision_tower.register_forward_hook(lambda module, given, made: seen.append(len(made[0])))
+
+    def reward(prompts, completions, image, **columns):
+        asked.extend(zip(image, completions, strict=True))
+        return [1.0] * len(prompts)
+
+    settings = {"num_samples": 2, "max_completion_length": 4, "batch_size": 3}
+    result = evaluate_held_out(model, processor, task.held_out_dataset, [reward], **settings)
+    assert (result.accuracy, result.num_problems, seen) == (1.0, 4, [3, 3, 2])
+    assert [shown for shown, _ in asked[::2]] == list(task.held_out_dataset["image"])
+    assert not any(IMAGE_TOKEN in text for _, text in asked)

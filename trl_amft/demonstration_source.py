@@ -7,7 +7,7 @@ many there are.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,6 +15,7 @@ from datasets import Dataset, Features, IterableDataset, List, Value
 
 from .demonstrations import (
     COMPLETION_IDS,
+    PICTURES,
     PROMPT_IDS,
     STATUS,
     DemonstrationTokenizer,
@@ -50,6 +51,8 @@ class MapDemonstrations:
         rows = dataset.map(tokenize, features=features, desc="Tokenizing demonstrations")
         self.counts = Counter(rows[STATUS])
         self.rows = rows.filter(lambda status: status in USABLE, input_columns=STATUS)
+        check_pictures(self.rows[PICTURES])
+        self.tokenize = tokenize
         self.seed = seed
         self.consumed = 0
         self._order: tuple[int, list[int]] = (-1, [])
@@ -100,7 +103,26 @@ def _features(dataset: Dataset, column: str | None) -> Features:
     elif "completion" not in features:
         features["prompt"] = features["completion"] = features["messages"]
     ids = List(Value("int64"))
-    return Features({**features, PROMPT_IDS: ids, COMPLETION_IDS: ids, STATUS: Value("string")})
+    added = {PROMPT_IDS: ids, COMPLETION_IDS: ids, PICTURES: Value("int64"), STATUS: Value("string")}
+    return Features({**features, **added})
+
+
+def check_pictures(counts: Iterable[int]) -> None:
+    """
+    Processes reach the same layers together, those that see as well, so that no row may go without them.
+
+    Args:
+        counts (`Iterable[int]`):
+            Pictures of the usable demonstrations.
+
+    Raises:
+        `ValueError`: if some have pictures and some have none.
+    """
+    if len({count > 0 for count in counts}) > 1:
+        raise ValueError(
+            "demonstrations: some have pictures (columns 'image' and 'images') and some have none: give them to all "
+            "rows, or to none"
+        )
 
 
 class StreamDemonstrations:
@@ -151,6 +173,7 @@ class StreamDemonstrations:
         return list(itertools.islice(self._rows, count))
 
     def _stream(self) -> Iterator[dict[str, Any]]:
+        pictures: set[int] = set()
         while True:
             usable = 0
             for example in self.dataset:
@@ -158,6 +181,8 @@ class StreamDemonstrations:
                 self.counts[row[STATUS]] += 1
                 if row[STATUS] in USABLE:
                     usable += 1
+                    pictures.add(row[PICTURES])
+                    check_pictures(pictures)
                     yield {**example, **row}
             self.epoch += 1.0
             if usable == 0:
@@ -206,6 +231,7 @@ def read_demonstrations(
             "chat_template": trainer.chat_template,
             **trainer.chat_template_kwargs,
         },
+        processor=trainer.processing_class if trainer._is_vlm else None,
     )
     if isinstance(dataset, IterableDataset):
         stream = StreamDemonstrations(dataset, tokenize)

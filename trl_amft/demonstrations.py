@@ -11,20 +11,23 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import ProcessorMixin
 from trl.data_utils import is_conversational
 
+from .demonstration_pictures import picture_inputs, pictures_of, place_pictures
 from .losses import IGNORE_INDEX
 
 
 PROMPT_IDS = "demonstration_prompt_ids"
 COMPLETION_IDS = "demonstration_completion_ids"
+PICTURES = "demonstration_pictures"
 STATUS = "demonstration_status"
 
 THINK = "<think>"
 
-NO_IMAGES = (
-    "a demonstration holds images, which are not supported: give text-only demonstrations (a separate "
-    "`demonstration_dataset` may be text-only beside an image training set)"
+NO_PICTURE = (
+    "a demonstration has a part of type={!r} in its messages and nothing to put there: give pictures in the column "
+    "'image' or 'images'; parts of other types are not supported"
 )
 
 
@@ -75,6 +78,8 @@ class DemonstrationTokenizer:
             Column of paired demonstrations; `None` for a separate set.
         template_kwargs (`dict[str, Any]`, *optional*):
             Arguments of `apply_chat_template` (tools, chat template and the user's own).
+        processor ([`~transformers.ProcessorMixin`], *optional*):
+            The policy's, if it sees.
     """
 
     tokenizer: Any
@@ -83,23 +88,28 @@ class DemonstrationTokenizer:
     truncate: bool
     column: str | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
+    processor: ProcessorMixin | None = None
 
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
         """
         Returns:
-            `dict[str, Any]`: `prompt`, `completion`, their token ids, and a status: `"used"`, `"truncated"`,
-            `"too_long"` or `"absent"`.
+            `dict[str, Any]`: `prompt`, `completion`, their token ids, how many pictures there are, and a status:
+            `"used"`, `"truncated"`, `"too_long"` or `"absent"`.
 
         Raises:
-            `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, or images.
+            `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, or if
+            pictures and messages do not fit together.
         """
         row = to_prompt_completion(example, self.column)
-        if row is not None and (example.get("images") or example.get("image") is not None):
-            raise ValueError(NO_IMAGES)
         if row is None:
-            return {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: [], STATUS: "absent"}
-        if is_conversational(row):
-            prompt_ids, completion_ids = self._conversational(row["prompt"], row["completion"])
+            absent = {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: []}
+            return {**absent, PICTURES: 0, STATUS: "absent"}
+        pictures = pictures_of(example)
+        if pictures:
+            shown = place_pictures(row["prompt"], row["completion"], pictures, self.processor)
+            prompt_ids, completion_ids = self._conversational(*shown, self.processor)
+        elif is_conversational(row):
+            prompt_ids, completion_ids = self._conversational(row["prompt"], row["completion"], self.tokenizer)
         else:
             prompt_ids = self.tokenizer(text=row["prompt"])["input_ids"]
             completion_ids = self.tokenizer(text=row["completion"], add_special_tokens=False)["input_ids"]
@@ -108,20 +118,45 @@ class DemonstrationTokenizer:
         if len(completion_ids) > self.max_length:
             status = "truncated" if self.truncate else "too_long"
             completion_ids = completion_ids[: self.max_length]
-        return {**row, PROMPT_IDS: prompt_ids, COMPLETION_IDS: completion_ids, STATUS: status}
+        ids = {PROMPT_IDS: prompt_ids, COMPLETION_IDS: completion_ids}
+        return {**row, **ids, PICTURES: len(pictures), STATUS: status}
 
-    def _conversational(self, prompt: list[dict], completion: list[dict]) -> tuple[list[int], list[int]]:
+    def picture_inputs(self, rows: list[dict[str, Any]], length: int) -> dict[str, Tensor]:
+        """
+        See [`~trl_amft.demonstration_pictures.picture_inputs`].
+
+        Args:
+            rows (`list[dict[str, Any]]`):
+                Tokenized, all with pictures or all without.
+            length (`int`):
+                Length of the padded rows.
+
+        Returns:
+            `dict[str, torch.Tensor]`: empty for rows without pictures.
+        """
+        if not rows or not rows[0][PICTURES]:
+            return {}
+        prompts = [
+            place_pictures(row["prompt"], row["completion"], pictures_of(row), self.processor)[0] for row in rows
+        ]
+        return picture_inputs(self.processor, prompts, length, self.template_kwargs)
+
+    def _conversational(
+        self, prompt: list[dict], completion: list[dict], processor: Any
+    ) -> tuple[list[int], list[int]]:
+        known = ("text",) if processor is self.tokenizer else ("text", "image")
         for message in [*prompt, *completion]:
             content = message.get("content")
-            if isinstance(content, list) and any(part["type"] != "text" for part in content):
-                raise ValueError(NO_IMAGES)
+            for part in content if isinstance(content, list) else []:
+                if part["type"] not in known:
+                    raise ValueError(NO_PICTURE.format(part["type"]))
         for message in completion:
             if message["role"] != "assistant":
                 raise ValueError(
                     f"a demonstration's completion holds role={message['role']!r}, whose tokens the policy must not "
                     "imitate: keep assistant turns only"
                 )
-        render = self.tokenizer.apply_chat_template
+        render = processor.apply_chat_template
         prompt_text = render(prompt, tokenize=False, add_generation_prompt=True, **self.template_kwargs)
         full_text = render([*prompt, *completion], tokenize=False, **self.template_kwargs)
         if full_text.startswith(prompt_text):
@@ -132,7 +167,11 @@ class DemonstrationTokenizer:
             completion_text = "".join(_text(message.get("content")) for message in completion)
             completion_text = without_opened_tag(prompt_text, completion_text)
         tokenize = lambda text: self.tokenizer(text=text, add_special_tokens=False)["input_ids"]  # noqa: E731
-        return tokenize(prompt_text), tokenize(completion_text)
+        if processor is self.tokenizer:
+            return tokenize(prompt_text), tokenize(completion_text)
+        # As rollouts are: every picture becomes as many tokens as the model makes of it.
+        options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True}
+        return render([prompt], **options, **self.template_kwargs)["input_ids"][0], tokenize(completion_text)
 
     def _close(self, ids: list[int]) -> list[int]:
         """End at the last EOS (templates may write a line break after it); append one where there is none."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from .demonstration_pictures import pictures_digest
 from .demonstration_source import MapDemonstrations
 from .mixing.luffy import joint_mean
 from .mixing.policy import GroupBatch, MixingPolicy
@@ -68,8 +69,7 @@ class PairedDemonstrations:
         self._demonstrations = demonstrations
         self._column = column
         rows = demonstrations.rows
-        keys = (_key(prompt, given) for prompt, given in zip(rows["prompt"], rows[column], strict=True))
-        self._index = {key: index for index, key in enumerate(keys)}
+        self._index = {_key(row, column): index for index, row in enumerate(rows)}
         self._rewards: list[float] | None = None
         if scored:
             self._rewards = score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
@@ -95,7 +95,7 @@ class PairedDemonstrations:
         # Of a step that was broken off.
         self._counts, self._found = {}, {}
         trainer, generations = self._trainer, self._trainer.num_generations
-        self._slots = [self._index.get(_key(row["prompt"], row[self._column])) for row in inputs]
+        self._slots = [self._index.get(_key(row, self._column)) for row in inputs]
         own = torch.tensor([[slot is not None, self._reward(slot)] for slot in self._slots], dtype=torch.float64)
         everywhere = trainer.accelerator.gather(own.to(rewards.device, torch.float32))
         total = (rewards * trainer.reward_weights.to(rewards.device)).nansum(dim=1)
@@ -150,6 +150,7 @@ class PairedDemonstrations:
         return torch.nan if slot is None or self._rewards is None else self._rewards[slot]
 
 
-def _key(prompt: Any, given: Any) -> bytes:
-    """One key for a prompt with its demonstration, whatever their length."""
-    return hashlib.sha1(json.dumps([prompt, given], sort_keys=True).encode()).digest()
+def _key(row: dict[str, Any], column: str) -> bytes:
+    """One key for a prompt with its demonstration and pictures, whatever their length."""
+    parts = [row["prompt"], row[column], pictures_digest(row)]
+    return hashlib.sha1(json.dumps(parts, sort_keys=True).encode()).digest()

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from .amft_config import AMFTConfig
 from .compat import installed_versions
 from .demonstration_source import MapDemonstrations, no_demonstration_left
-from .demonstrations import COMPLETION_IDS, PROMPT_IDS, STATUS
+from .demonstrations import COMPLETION_IDS, PICTURES, PROMPT_IDS, STATUS
 
 
 if TYPE_CHECKING:
@@ -194,6 +194,9 @@ def token_problems(tokenizer: PreTrainedTokenizerBase, args: AMFTConfig, rows: l
 def _overlap_problems(trainer: "AMFTTrainer") -> list[str]:
     """Prompts of demonstrations among held-out prompts make every held-out number worthless."""
     if not isinstance(trainer.demonstrations, MapDemonstrations):
+        return []
+    if any(row[PICTURES] for row in trainer.demonstrations.sample(1)):
+        # Prompts that differ in their pictures only may be the same in words.
         return []
     # As JSON, because messages of two sets may hold their keys in different orders.
     shown = {json.dumps(prompt, sort_keys=True) for prompt in trainer.demonstrations.rows["prompt"]}

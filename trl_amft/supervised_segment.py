@@ -2,13 +2,13 @@
 
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from .demonstration_source import MapDemonstrations, StreamDemonstrations
-from .demonstrations import collate_demonstrations
+from .demonstrations import COMPLETION_IDS, PICTURES, collate_demonstrations
 from .losses import IGNORE_INDEX, sft_loss, token_entropies
 from .mixing import DemonstrationBatch, MixingPolicy
 from .paired_demonstrations import DemonstrationRow
@@ -16,6 +16,10 @@ from .paired_demonstrations import DemonstrationRow
 
 if TYPE_CHECKING:
     from .amft_trainer import AMFTTrainer
+
+
+# Key of what the model takes in of pictures, in a micro-batch.
+INPUTS = "picture_inputs"
 
 
 class SupervisedSegment:
@@ -40,7 +44,10 @@ class SupervisedSegment:
         self._pad_token_id = trainer._tokenizer.pad_token_id
         self._aux_loss_coef = trainer.router_aux_loss_coef if trainer.aux_loss_enabled else None
         self._loss_context = trainer.compute_loss_context_manager
-        self._batches: list[dict[str, Tensor]] = []
+        self._place = trainer._prepare_input
+        # A process without a demonstration must pass through the same layers as the others: a prompt, no completion.
+        self._stand_in = [{**row, COMPLETION_IDS: []} for row in demonstrations.sample(1) if row[PICTURES]]
+        self._batches: list[dict[str, Any]] = []
         self._num_batches = 0
         self._totals = torch.zeros(3, device=self._accelerator.device)
 
@@ -85,11 +92,14 @@ class SupervisedSegment:
         self._batches = []
         self._num_batches = len(parts)
         for rows in parts:
-            batch = collate_demonstrations([row.row for row in rows], self._pad_token_id)
+            shown = [row.row for row in rows] or self._stand_in
+            batch = collate_demonstrations(shown, self._pad_token_id)
+            pictures = self.demonstrations.tokenize.picture_inputs(shown, batch["input_ids"].shape[1])
             # An empty part is one dummy row, which has no label.
             batch["row_weights"] = torch.tensor([row.count for row in rows] or [0.0])
             batch["advantages"] = torch.tensor([row.advantage for row in rows] or [0.0])
-            self._batches.append({name: tensor.to(device) for name, tensor in batch.items()})
+            batch = {name: tensor.to(device) for name, tensor in batch.items()}
+            self._batches.append(batch | {INPUTS: self._place(pictures)})
         local = sum(
             ((batch["labels"][:, 1:] != IGNORE_INDEX).sum(1) * batch["row_weights"]).sum() for batch in self._batches
         )
@@ -111,7 +121,7 @@ class SupervisedSegment:
             L_SFT.
         """
         batch = self._batches.pop(0)
-        extra = {} if self._aux_loss_coef is None else {"output_router_logits": True}
+        extra = batch[INPUTS] if self._aux_loss_coef is None else batch[INPUTS] | {"output_router_logits": True}
         weights = None if policy is None else partial(self._token_weights, policy, batch["advantages"])
         with self._loss_context():
             outputs = model(

@@ -34,10 +34,10 @@ EOS_TOKEN = "<eos>"
 # Families whose configurations take the few sizes below, and whose tokenizer class leaves the one above as it is.
 MODEL_TYPES = ("qwen2", "qwen3", "llama", "mistral")
 
-# The one that sees: CLIP's encoder before a Qwen2. Every picture becomes a square of so many pixels and 64 tokens.
+# The one that sees: CLIP's encoder before a Qwen2. Every picture becomes a square, and each of its patches a token.
 IMAGE_MODEL_TYPE = "llava"
 IMAGE_TOKEN = "<image>"
-IMAGE_PIXELS, PATCH_PIXELS = 112, 14
+PATCH_PIXELS = 14
 
 # Content in parts is how a processor passes on messages with pictures.
 IMAGE_CHAT_TEMPLATE = (
@@ -89,6 +89,7 @@ def build_tiny_model(
     num_attention_heads: int = 4,
     intermediate_size: int | None = None,
     max_position_embeddings: int = 1024,
+    image_pixels: int = 112,
     seed: int = 0,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerFast | ProcessorMixin]:
     """
@@ -107,6 +108,9 @@ def build_tiny_model(
             Width of the feed-forward layers. Four times `hidden_size` if not given.
         max_position_embeddings (`int`, *optional*, defaults to `1024`):
             Longest sequence in tokens, prompt and completion together.
+        image_pixels (`int`, *optional*, defaults to `112`):
+            Width and height that pictures are brought to, for a model that sees. A multiple of 14; a patch of 14 by 14
+            pixels is a token.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the weights. The global random state is left as it was.
 
@@ -123,6 +127,8 @@ def build_tiny_model(
             f"hidden_size={hidden_size} cannot be split into {num_attention_heads} heads of even width; choose a "
             f"multiple of {2 * num_attention_heads}"
         )
+    if image_pixels < PATCH_PIXELS or image_pixels % PATCH_PIXELS:
+        raise ValueError(f"image_pixels={image_pixels} is not made of patches; choose a multiple of {PATCH_PIXELS}")
     tokenizer = build_character_tokenizer()
     if sees:
         tokenizer.add_special_tokens({"additional_special_tokens": [IMAGE_TOKEN]})
@@ -147,10 +153,10 @@ def build_tiny_model(
         # Not `from_config`, which under ZeRO-3 would shard the model before the processes know of each other.
         if sees:
             with _not_sharded():
-                model = LlavaForConditionalGeneration(_image_config(config, tokenizer))
+                model = LlavaForConditionalGeneration(_image_config(config, tokenizer, image_pixels))
         else:
             model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
-    return model.train(), _image_processor(tokenizer) if sees else tokenizer
+    return model.train(), _image_processor(tokenizer, image_pixels) if sees else tokenizer
 
 
 @contextmanager
@@ -164,7 +170,7 @@ def _not_sharded() -> Iterator[None]:
         deepspeed._hf_deepspeed_config_weak_ref = held
 
 
-def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast) -> LlavaConfig:
+def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, pixels: int) -> LlavaConfig:
     """The text model behind an encoder of half its depth and as wide."""
     return LlavaConfig(
         vision_config=CLIPVisionConfig(
@@ -172,7 +178,7 @@ def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerF
             intermediate_size=text_config.intermediate_size,
             num_hidden_layers=(text_config.num_hidden_layers + 1) // 2,
             num_attention_heads=text_config.num_attention_heads,
-            image_size=IMAGE_PIXELS,
+            image_size=pixels,
             patch_size=PATCH_PIXELS,
         ),
         text_config=text_config,
@@ -181,11 +187,11 @@ def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerF
     )
 
 
-def _image_processor(tokenizer: PreTrainedTokenizerFast) -> ProcessorMixin:
+def _image_processor(tokenizer: PreTrainedTokenizerFast, pixels: int) -> ProcessorMixin:
     # Imported here, because without torchvision transformers tells at the import that it takes Pillow.
     from transformers import CLIPImageProcessor, LlavaProcessor
 
-    size = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
+    size = {"height": pixels, "width": pixels}
     tokenizer.chat_template = IMAGE_CHAT_TEMPLATE
     return LlavaProcessor(
         image_processor=CLIPImageProcessor(size=size, crop_size=size),

@@ -143,7 +143,8 @@ class TestTask:
     def test_short_style(self):
         task = load_general_points(train_hands=300, style="short", worked_steps=True)
         for row in task.demonstration_dataset.to_list():
-            assert row["prompt"] == f"{' '.join(row['cards'])}>"
+            values = {"J": "J=10", "Q": "Q=10", "K": "K=10"}
+            assert row["prompt"] == f"{' '.join(values.get(card, card) for card in row['cards'])}>"
             steps, answer = row["completion"].split("\n")
             assert (
                 steps.count(",") == steps.count("[") == 2
@@ -151,6 +152,16 @@ class TestTask:
                 and answer.startswith('{"formula":"')
             )
             assert is_correct(row)
+
+    def test_short_style_names_the_rule(self):
+        for modality in ("text", "image"):
+            task = load_general_points(style="short", held_out="rule", modality=modality, train_hands=20)
+            prompts = task.held_out_dataset["prompt"]
+            texts = [prompt if modality == "text" else prompt[0]["content"] for prompt in prompts]
+            assert not any("=10" in text for text in texts)
+            for rank, value in (("J", 11), ("Q", 12), ("K", 13)):
+                with_rank = [rank in cards or modality == "image" for cards in task.held_out_dataset["cards"]]
+                assert [f"{rank}={value}" in text for text in texts] == with_rank
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
@@ -166,7 +177,6 @@ class TestTask:
             ({"reward_scale": "original", "format_credit": 0.1}, r"format_credit=0.1 is for reward_scale='unit'; set"),
             ({"held_out": "visual"}, r"held_out='visual' is a matter of pictures; set modality to 'image'"),
             ({"parsing": "strict", "worked_steps": True}, r"parsing='strict' takes one whole JSON object; set style"),
-            ({"style": "short", "held_out": "rule"}, r"style='short' has no room for pictures or another rule; set"),
             ({"train_hands": 100_000}, r"train_hands=100000 is more than the \d+ there are"),
         ],
     )
@@ -223,9 +233,22 @@ class TestImages:
             row = dataset[0]
             assert row["image"].size == (328, 120)
             assert row["prompt"][0]["content"].startswith("The picture shows four playing cards.\n")
-        assert "image" not in pictures.demonstration_dataset.column_names
-        row = pictures.demonstration_dataset[0]
-        assert ", ".join(row["cards"]) in row["prompt"][0]["content"] and is_correct(row)
+
+    def test_demonstrations_show_the_pictures_of_the_prompts(self, pictures):
+        shown = {tuple(row["cards"]): row for row in pictures.train_dataset}
+        assert len(pictures.demonstration_dataset) == len(shown)
+        for row in pictures.demonstration_dataset:
+            asked = shown[tuple(row["cards"])]
+            assert row["image"].tobytes() == asked["image"].tobytes() and row["prompt"] == asked["prompt"]
+            assert is_correct(row)
+
+    def test_worked_steps_begin_with_what_is_shown(self):
+        for style in ("short", "chat"):
+            task = load_general_points(
+                modality="image", train_hands=20, held_out_hands=2, worked_steps=True, style=style
+            )
+            for row in task.demonstration_dataset:
+                assert completion(row).startswith(f"[{' '.join(map(str, row['numbers']))}],") and is_correct(row)
 
     def test_train_in_black_held_out_in_red(self, pictures):
         def reddish(image):

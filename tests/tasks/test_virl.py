@@ -267,8 +267,12 @@ class TestImagery:
         for row in task.train_dataset:
             assert row["image"].size == (8, 8) and "The picture shows what you see now." in content(row)
             assert "No landmarks nearby" not in content(row) and "You see an" not in content(row)
-        assert "image" not in task.demonstration_dataset.column_names
-        assert task.demonstration_dataset[:] == words.demonstration_dataset[:]
+        shown = {(row["route"], row["step"]): row for row in task.train_dataset}
+        assert len(task.demonstration_dataset) == len(shown)
+        for row, told in zip(task.demonstration_dataset, words.demonstration_dataset, strict=True):
+            asked = shown[row["route"], row["step"]]
+            assert row["image"].tobytes() == asked["image"].tobytes() and row["prompt"] == asked["prompt"]
+            assert row["completion"] == told["completion"]
 
     def test_missing_picture(self, tmp_path):
         routes = route_file(tmp_path / "routes.json", count=6)

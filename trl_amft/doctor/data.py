@@ -6,15 +6,16 @@ from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset, IterableDataset
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import is_conversational
 
 from ..cli.arguments import Recipe
 from ..cli.data import RunData
+from ..demonstration_pictures import pictures_of
 from ..demonstrations import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer, to_prompt_completion
 from ..input_checks import needs_demonstrations
 from ..self_check import token_problems
-from ..tiny_model import build_character_tokenizer
+from ..tiny_model import build_character_tokenizer, build_tiny_model
 from .findings import NOTE, OK, Finding, problem
 
 
@@ -31,7 +32,10 @@ def check_schema(data: RunData) -> list[Finding]:
             size = f"{len(dataset):,} rows" if isinstance(dataset, Dataset) else "streamed"
             columns = ", ".join(dataset.column_names or ["unknown before the first row"])
             found.append(Finding(OK, f"{name}: {size}; columns {columns}"))
-    if isinstance(data.train_dataset, Dataset) and isinstance(data.held_out_dataset, Dataset):
+    train, held_out = data.train_dataset, data.held_out_dataset
+    # Prompts that differ in their pictures only are the same in words.
+    shown = {"image", "images"} & set(train.column_names or [])
+    if isinstance(train, Dataset) and isinstance(held_out, Dataset) and not shown:
         trained = {str(prompt) for prompt in data.train_dataset["prompt"]}
         overlap = sum(str(prompt) in trained for prompt in data.held_out_dataset["prompt"])
         if overlap:
@@ -55,6 +59,23 @@ def load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerBase | None, Find
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return None, Finding(NOTE, f"tokenizer of {name!r} is not reachable from here ({reason}); lengths not checked")
+
+
+def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | None]:
+    """What reads pictures for the policy, `None` if nothing does; with a line where that cannot be found out."""
+    if recipe.run.tiny_model is not None:
+        processor = build_tiny_model(**recipe.run.tiny_model)[1]
+    else:
+        name = recipe.model.model_name_or_path
+        try:
+            processor = AutoProcessor.from_pretrained(name, revision=recipe.model.model_revision)
+        # Processors fail in as many ways as tokenizers.
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return None, Finding(
+                NOTE, f"processor of {name!r} cannot be loaded ({reason}); demonstrations not checked"
+            )
+    return processor if isinstance(processor, ProcessorMixin) else None, None
 
 
 def check_prompts(recipe: Recipe, data: RunData, tokenizer: PreTrainedTokenizerBase) -> tuple[list[Finding], int]:
@@ -107,6 +128,11 @@ def check_demonstrations(recipe: Recipe, data: RunData, tokenizer: PreTrainedTok
     separate = data.demonstration_dataset
     column = None if separate is not None else args.demonstration_column
     rows = _first_rows(separate if separate is not None else data.train_dataset, SAMPLE)
+    processor = None
+    if any(map(pictures_of, rows)):
+        processor, line = load_processor(recipe)
+        if line is not None:
+            return [line]
     tokenize = DemonstrationTokenizer(
         tokenizer,
         [tokenizer.eos_token_id],
@@ -114,6 +140,7 @@ def check_demonstrations(recipe: Recipe, data: RunData, tokenizer: PreTrainedTok
         args.demonstration_truncation == "truncate",
         column,
         _template_options(recipe),
+        processor,
     )
     try:
         tokenized = [tokenize(row) for row in rows]

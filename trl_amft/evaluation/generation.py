@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from transformers import BatchEncoding, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase
+from trl.data_utils import prepare_multimodal_messages
 
 
 @contextmanager
@@ -42,21 +43,36 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_k
     return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True, **template_kwargs)
 
 
-def tokenize_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict) -> BatchEncoding:
+def tokenize_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict, pictures: list[list] | None = None
+) -> BatchEncoding | BatchFeature:
     """
     Prompts as token ids, padded on the left.
 
     Args:
         tokenizer (`PreTrainedTokenizerBase`):
-            With a pad token.
+            With a pad token; a processor where there are pictures.
         prompts (`list[str]` or `list[list[dict]]`):
             Texts or conversations.
         template_kwargs (`dict`):
             Arguments of the chat template.
+        pictures (`list[list]`, *optional*):
+            Those of each conversation.
 
     Returns:
-        `BatchEncoding`: `input_ids` and `attention_mask` of shape (num_prompts, longest_prompt).
+        `BatchEncoding`: `input_ids` and `attention_mask` of shape (num_prompts, longest_prompt), and with pictures
+        what the processor makes of them.
     """
+    if pictures is not None and any(pictures):
+        return tokenizer.apply_chat_template(
+            [prepare_multimodal_messages(prompt, shown) for prompt, shown in zip(prompts, pictures, strict=True)],
+            add_generation_prompt=True,
+            tokenize=True,
+            return_dict=True,
+            return_tensors="pt",
+            processor_kwargs={"padding": True, "padding_side": "left"},
+            **template_kwargs,
+        )
     # A chat template writes the special tokens itself.
     return tokenizer(
         render_prompts(tokenizer, prompts, template_kwargs),
@@ -97,11 +113,14 @@ def generate(
     """
     inputs = prompts.to(model.device)
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
+    # As in training: a token that stands for a picture has no picture in an answer.
+    picture = {"suppress_tokens": [model.config.image_token_id]} if "pixel_values" in inputs else {}
     sequences = model.generate(
         **inputs,
         max_new_tokens=max_completion_length,
         eos_token_id=eos_token_ids,
         use_cache=True,
+        **picture,
         **(sampling if temperature > 0 else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}),
     )
     completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()

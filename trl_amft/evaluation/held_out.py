@@ -12,6 +12,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from ..demonstration_pictures import pictures_of
 from .generation import generate, tokenize_prompts, undisturbed
 from .scoring import score
 
@@ -67,9 +68,10 @@ def evaluate_held_out(
         model (`PreTrainedModel`):
             Model to evaluate. Its training flags, its gradients and the global random state are left as they were.
         tokenizer (`PreTrainedTokenizerBase`):
-            Tokenizer with a pad and an end-of-sequence token.
+            Tokenizer with a pad and an end-of-sequence token, or the processor of a model that sees.
         dataset (`Dataset`):
-            Column `"prompt"` (a string, or a list of messages), plus the columns that the reward functions read.
+            Column `"prompt"` (a string, or a list of messages), plus the columns that the reward functions read; the
+            column `"image"` or `"images"` where prompts have pictures.
         reward_funcs (`list[Callable]`):
             Reward functions with TRL's signature. `None` in their result means "not applicable" and counts as 0.
         num_samples (`int`, *optional*, defaults to `4`):
@@ -100,13 +102,14 @@ def evaluate_held_out(
             f"reward_weights={weights} does not match the {len(reward_funcs)} reward functions; give one weight each"
         )
 
-    eos_token_ids = eos_token_ids or [tokenizer.eos_token_id]
+    eos_token_ids = eos_token_ids or [getattr(tokenizer, "tokenizer", tokenizer).eos_token_id]
     rows = [row for row in dataset for _ in range(num_samples)]
     rewards, lengths, truncated = [], [], 0
     with undisturbed(model, seed):
         for start in range(0, len(rows), batch_size):
             batch = rows[start : start + batch_size]
-            prompts = tokenize_prompts(tokenizer, [row["prompt"] for row in batch], chat_template_kwargs or {})
+            asked, pictures = [row["prompt"] for row in batch], [pictures_of(row) for row in batch]
+            prompts = tokenize_prompts(tokenizer, asked, chat_template_kwargs or {}, pictures)
             completion_ids = generate(model, prompts, max_completion_length, temperature, eos_token_ids)
             ended = [not set(eos_token_ids).isdisjoint(ids) for ids in completion_ids]
             lengths += [len(ids) for ids in completion_ids]

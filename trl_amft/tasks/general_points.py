@@ -15,7 +15,7 @@ from datasets import Image as ImageFeature
 
 from .general_points_answers import REWARD_SCALES, general_points_reward
 from .general_points_demonstrations import choose_expression, work_out, write_answer
-from .general_points_hands import DEALINGS, Hand, choose_suits, deal, numbers_of, split_hands
+from .general_points_hands import DEALINGS, FACES, RULES, Hand, choose_suits, deal, numbers_of, split_hands
 from .general_points_images import draw_hand, encode_png
 from .task import Task
 
@@ -34,9 +34,15 @@ Combine the four numbers to {target} with +, -, *, / and brackets. Use every car
 2 to 10 count their number, {face_values}.
 {steps}Answer with one JSON object with three keys: "cards", the ranks of the four cards as a list of strings; \
 "number", what each of them counts, as a list; "formula", the formula as text, with ={target} at its end."""
-STEPS = """\
+STEPS = {
+    "text": """\
 First work the formula out, one operation after the other, each with the numbers that are left in square brackets.
-"""
+""",
+    "image": """\
+First write the four numbers in square brackets, then work the formula out, one operation after the other, each with \
+the numbers that are left in square brackets.
+""",
+}
 
 
 def load_general_points(
@@ -61,8 +67,7 @@ def load_general_points(
         seed (`int`, *optional*, defaults to `42`):
             Seed of splits, deals, suits and demonstrations. Not the seed of training.
         modality (`str`, *optional*, defaults to `"text"`):
-            `"text"`: the prompt names the cards. `"image"`: a column `"image"` shows them. Demonstrations name the
-            cards in both, because the trainer takes no images in them.
+            `"text"`: the prompt names the cards. `"image"`: a column `"image"` shows them, in demonstrations as well.
         held_out (`str`, *optional*, defaults to `"in_distribution"`):
             Which split is `held_out_dataset`: `"in_distribution"`, `"rule"` or `"visual"` (for images only). The
             training hands do not depend on it.
@@ -75,12 +80,14 @@ def load_general_points(
         target (`int`, *optional*, defaults to `24`):
             What to reach, at least 1.
         style (`str`, *optional*, defaults to `"chat"`):
-            `"chat"`: conversational prompts with instructions. `"short"`: `"J 3 3 8>"` and answers with the formula
-            only, for models that are trained from nothing; text, rule `ten` and lenient parsing only.
+            `"chat"`: conversational prompts with instructions. `"short"`: `"J=10 3 3 8>"`, or beside a picture
+            `"J=10 Q=10 K=10"`, and answers with the formula only, for models that are trained from nothing; lenient
+            parsing only.
         parsing (`str`, *optional*, defaults to `"lenient"`):
             `"lenient"` or `"strict"`, see [`~trl_amft.tasks.general_points_answers.judge`].
         worked_steps (`bool`, *optional*, defaults to `False`):
-            Ask for, and demonstrate, the operations before the object, with the numbers left. Lenient parsing only.
+            Ask for, and demonstrate, the operations before the object, with the numbers left, and before them the
+            numbers that a picture shows. Lenient parsing only.
         demonstration_quality (`float`, *optional*, defaults to `1.0`):
             Share of the training hands, between 0 and 1, whose demonstration is correct. All orders of a hand are
             spoilt together, and what is spoilt at one quality is spoilt at every lower one.
@@ -93,28 +100,30 @@ def load_general_points(
     """
     _check_arguments(**locals())
     rng = random.Random(f"general points {seed} rows")
+    shown = modality == "image"
     splits = split_hands(seed, target, held_out_hands)
-    suits_per_rank = 2 if modality == "image" else 4
-    prompt = partial(_prompt, target=target, style=style, worked_steps=worked_steps)
+    prompt = partial(_prompt, shown=shown, target=target, style=style, worked_steps=worked_steps)
 
     def rows(hands: list[Hand], rule: str, colour: str) -> list[dict]:
         made = []
         for hand in hands:
-            row = {"prompt": prompt(hand, rule, shown=modality == "image")}
-            if modality == "image":
+            row = {"prompt": prompt(hand, rule)}
+            if shown:
                 row["image"] = encode_png(draw_hand(hand, choose_suits(hand, colour, rng)))
             made.append(row | _columns(hand, rule, target))
         return made
 
-    train = deal(splits.train, train_hands, dealing, suits_per_rank, rng)
+    train = deal(splits.train, train_hands, dealing, 2 if shown else 4, rng)
     held_out_hands_dealt = [tuple(rng.sample(hand, len(hand))) for hand in getattr(splits, held_out)]
     unordered = list(dict.fromkeys(tuple(sorted(hand)) for hand in train))
     random.Random(f"general points {seed} defects").shuffle(unordered)
     spoilt = set(unordered[: round((1.0 - demonstration_quality) * len(unordered))])
 
+    train_rows = rows(train, *TRAIN)
+    held_out_rows = rows(held_out_hands_dealt, *HELD_OUT[held_out])
     rule, _ = TRAIN
     demonstrations = []
-    for hand in train:
+    for hand, row in zip(train, train_rows, strict=True):
         # A stream of its own per hand: its demonstration must not depend on how many others are spoilt or dealt.
         own = random.Random(f"general points {seed} {hand}")
         correct = tuple(sorted(hand)) not in spoilt
@@ -122,13 +131,12 @@ def load_general_points(
         expression = choose_expression(numbers, target, correct, own)
         answer = write_answer(expression, list(hand), list(numbers), target, style == "short")
         if worked_steps:
-            answer = f"{work_out(expression, numbers, target)}\n{answer}"
+            answer = f"{work_out(expression, numbers, target, shown)}\n{answer}"
         demonstrations.append(
             {
-                "prompt": prompt(hand, rule, shown=False),
-                "completion": answer if style == "short" else [{"role": "assistant", "content": answer}],
+                **row,
+                "completion": answer if isinstance(row["prompt"], str) else [{"role": "assistant", "content": answer}],
                 "demonstration_source": "correct" if correct else "wrong",
-                **_columns(hand, rule, target),
             }
         )
     rng.shuffle(demonstrations)
@@ -140,10 +148,10 @@ def load_general_points(
         lenient=parsing == "lenient",
     )
     return Task(
-        train_dataset=_dataset(rows(train, *TRAIN)),
-        held_out_dataset=_dataset(rows(held_out_hands_dealt, *HELD_OUT[held_out])),
+        train_dataset=_dataset(train_rows),
+        held_out_dataset=_dataset(held_out_rows),
         reward_funcs=[update_wrapper(reward, general_points_reward)],
-        demonstration_dataset=Dataset.from_list(demonstrations),
+        demonstration_dataset=_dataset(demonstrations),
     )
 
 
@@ -153,12 +161,15 @@ def _columns(hand: Hand, rule: str, target: int) -> dict:
 
 def _prompt(hand: Hand, rule: str, *, shown: bool, target: int, style: str, worked_steps: bool):
     if style == "short":
-        return f"{' '.join(hand)}>"
+        values = {rank: f"{rank}={value}" for rank, value in RULES[rule].items() if rank in FACES}
+        if not shown:
+            return f"{' '.join(values.get(rank, rank) for rank in hand)}>"
+        return [{"role": "user", "content": " ".join(values.values())}]
     text = INSTRUCTION.format(
         hand="The picture shows four playing cards." if shown else f"You hold four playing cards: {', '.join(hand)}.",
         target=target,
         face_values=FACE_VALUES[rule],
-        steps=STEPS if worked_steps else "",
+        steps=STEPS["image" if shown else "text"] if worked_steps else "",
     )
     return [{"role": "user", "content": text}]
 
@@ -187,8 +198,3 @@ def _check_arguments(**values) -> None:
         raise ValueError("held_out='visual' is a matter of pictures; set modality to 'image', or choose another split")
     if values["parsing"] == "strict" and (values["style"] == "short" or values["worked_steps"]):
         raise ValueError("parsing='strict' takes one whole JSON object; set style to 'chat' and worked_steps to false")
-    if values["style"] == "short" and (values["modality"] == "image" or values["held_out"] == "rule"):
-        raise ValueError(
-            "style='short' has no room for pictures or another rule; set style to 'chat', or modality to 'text' and "
-            "held_out to 'in_distribution'"
-        )

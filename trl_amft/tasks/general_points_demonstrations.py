@@ -49,7 +49,7 @@ def _is_plain(expression: Expression) -> bool:
     return all(step.value >= 0 and step.value.denominator == 1 for step in expression.operations())
 
 
-def work_out(expression: Expression, numbers: tuple[int, ...], target: int) -> str:
+def work_out(expression: Expression, numbers: tuple[int, ...], target: int, read_off: bool = False) -> str:
     """
     The operations one by one with the numbers that are left after each, `"10-3=7[3 8 7],7*3=21[8 21],..."`.
 
@@ -60,6 +60,8 @@ def work_out(expression: Expression, numbers: tuple[int, ...], target: int) -> s
             The numbers of the hand, in its order.
         target (`int`):
             What the last operation states, true or not.
+        read_off (`bool`, *optional*, defaults to `False`):
+            Begin with the numbers, `"[10 3 3 8],..."`.
 
     Returns:
         `str`: fractions as operands in brackets, results in lowest terms.
@@ -69,7 +71,7 @@ def work_out(expression: Expression, numbers: tuple[int, ...], target: int) -> s
         return str(value) if value.denominator == 1 and value >= 0 else f"({value})"
 
     left = list(map(Fraction, numbers))
-    lines = []
+    lines = [f"[{' '.join(map(str, numbers))}]"] if read_off else []
     for step in expression.operations():
         left.remove(step.left.value)
         left.remove(step.right.value)

@@ -61,7 +61,7 @@ def load_virl(
             Routes to train on. All the others of a file if not given; 500 synthetic ones.
         imagery (`str`, *optional*):
             Folder with a picture for each position, named by [`image_name`]. The prompts then have no observations,
-            and a column `"image"` shows them. Demonstrations are in words in both cases.
+            and a column `"image"` shows them, in demonstrations as well.
         style (`str`, *optional*, defaults to `"chat"`):
             `"chat"`: conversational prompts with instructions. `"short"`:
             [`~trl_amft.tasks.virl_prompts.short_prompt`] and answers with the action only, for models that are trained
@@ -126,8 +126,9 @@ def load_virl(
 
     rng = random.Random(f"virl {seed} rows")
     spoilt = set(train[: round((1.0 - demonstration_quality) * len(train))])
+    train_rows = rows(shown_steps, TRAIN_SPACE)
     demonstrations = []
-    for number, step in shown_steps:
+    for (number, step), row in zip(shown_steps, train_rows, strict=True):
         position = places[number][step]
         action = position.action(TRAIN_SPACE)
         if number in spoilt:
@@ -136,14 +137,12 @@ def load_virl(
         answer = write_answer(found[number], position, action, style == "short")
         demonstrations.append(
             {
-                "prompt": in_words(number, step, TRAIN_SPACE),
+                **row,
                 "completion": answer if style == "short" else [{"role": "assistant", "content": answer}],
                 "demonstration_source": "wrong" if number in spoilt else "correct",
-                **_columns(number, step, position, TRAIN_SPACE),
             }
         )
     held_out_steps = [(number, step) for number in parts[held_out] for step in range(len(places[number]))]
-    train_rows = rows(shown_steps, TRAIN_SPACE)
     rng.shuffle(train_rows)
     rng.shuffle(demonstrations)
     reward = partial(virl_reward, reward_scale=reward_scale, lenient=parsing == "lenient")
@@ -151,7 +150,7 @@ def load_virl(
         train_dataset=_dataset(train_rows),
         held_out_dataset=_dataset(rows(held_out_steps, HELD_OUT[held_out])),
         reward_funcs=[update_wrapper(reward, virl_reward)],
-        demonstration_dataset=Dataset.from_list(demonstrations),
+        demonstration_dataset=_dataset(demonstrations),
     )
 
 
