@@ -177,6 +177,7 @@ class AMFTConfig(GRPOConfig):
         # Its own arguments are checked by the policy, before a model is loaded.
         self.policy_class(self)
         if self.per_device_demonstration_batch_size is None:
+            assert self.num_generations is not None, "GRPOConfig has divided by it"
             self.per_device_demonstration_batch_size = max(self.per_device_train_batch_size // self.num_generations, 1)
         if self.max_demonstration_length is None:
             if self.max_completion_length is None:
@@ -198,6 +199,7 @@ class AMFTConfig(GRPOConfig):
     @property
     def generation_steps(self) -> int:
         """Micro-batches that one batch of rollouts serves."""
+        assert self.steps_per_generation is not None, "GRPOConfig fills it in"
         return self.steps_per_generation * self.num_iterations
 
     @property

@@ -6,6 +6,7 @@ end in an ordinary synchronised gradient; the mixed gradient replaces them befor
 """
 
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +23,7 @@ from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
 from .mixing import MixingPolicy, MixingSignals
+from .mixing.per_source import AMFTSourcesPolicy
 from .model_card import PAPER, append_paper_status
 from .paired_demonstrations import PairedDemonstrations
 from .prompt_sampler import PromptSampler
@@ -57,22 +59,15 @@ class AMFTTrainer(WeighedRollouts):
 
     ```python
     trainer = AMFTTrainer(
-        model="Qwen/Qwen2.5-0.5B",
-        reward_funcs=accuracy_reward,
-        args=AMFTConfig("run"),
-        train_dataset=prompts,
-        demonstration_dataset=demonstrations,
+        "Qwen/Qwen2.5-0.5B", accuracy_reward, AMFTConfig("run"), prompts, demonstration_dataset=demonstrations
     )
-    trainer.train()
     ```
     """
 
     _tag_names = ["trl", "amft", "grpo"]
     _name = "AMFT"
     _paper = PAPER
-
-    # Where a checkpoint is being written, as long as it is.
-    staging_folder: str | None = None
+    staging_folder: str | None = None  # Where a checkpoint is being written, as long as it is.
     step_start: StepStart | None = None
 
     def __init__(
@@ -132,11 +127,12 @@ class AMFTTrainer(WeighedRollouts):
             self._supervised = SupervisedSegment(self, self.demonstrations)
         policy = self.mixing_policy
         if policy.paired:
+            assert isinstance(self.demonstrations, MapDemonstrations) and column is not None  # check_arguments says so
             self._paired = PairedDemonstrations(self, self.demonstrations, column, policy.scores_demonstrations)
         if args.needs_validation:
             self.add_callback(ValidationUtility(self, validation_dataset))
-        # What was seen of the gradients so far, for a policy that judges by them.
-        self.window = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
+        # What was seen of the gradients so far, in the form that the policy judges by.
+        self.window: Any = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
         self._rotation: SourceRotation | None = None
         if policy.needs_variances:
             self.window = GradientMoments(policy.options["decay"])
@@ -162,7 +158,7 @@ class AMFTTrainer(WeighedRollouts):
     @property
     def mixing_policy(self) -> MixingPolicy:
         """The policy of the live controller."""
-        return self.mixing_callback.policy
+        return self.mixing_callback.bound_policy
 
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
@@ -181,10 +177,12 @@ class AMFTTrainer(WeighedRollouts):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _get_train_sampler(self, dataset=None):
-        lead_in = self.args.sft_warmup_steps * self.args.gradient_accumulation_steps * self.args.generation_batch_size
+        args = self.args
+        assert args.generation_batch_size is not None, "GRPOConfig fills it in"
+        lead_in = args.sft_warmup_steps * args.gradient_accumulation_steps * args.generation_batch_size
         return PromptSampler(super()._get_train_sampler(dataset), lead_in, lambda: int(self.state.epoch or 0))
 
-    def training_step(self, model, inputs, num_items_in_batch):
+    def training_step(self, model, inputs, num_items_in_batch=None):
         known = self.mixing_callback.known_weight(self.state.global_step, self.args.sft_warmup_steps)
         first, last = self._micro_step == 0, self.accelerator.sync_gradients
         self._micro_step = 0 if last else self._micro_step + 1
@@ -207,6 +205,7 @@ class AMFTTrainer(WeighedRollouts):
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
         self.step_start = StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
         if self.step_algebra is None:
+            assert self.optimizer is not None
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
             shards = open_gradients(model, self.optimizer, self.accelerator, self.args.max_grad_norm)
             sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=shards.device)
@@ -240,6 +239,7 @@ class AMFTTrainer(WeighedRollouts):
         """Everything between the RL gradient and the optimizer. Returns this process's share of μ L_SFT."""
         algebra, callback, step = self.step_algebra, self.mixing_callback, self.state.global_step
         policy, rollouts = self.mixing_policy, self._signals.reduce()
+        assert algebra is not None
         estimate, callback.pending = callback.pending, None
         if self._learns and self.args.meta_gradient == "lagged" and self._fresh and rollouts.has_signal:
             estimate = self.window.add_utility(step, *algebra.sketch_gradient())
@@ -264,7 +264,7 @@ class AMFTTrainer(WeighedRollouts):
         )
         mu = sft_weight = callback.decide(signals, known, self.accelerator)
         rate = learning_rate if self._learns and self._supervised.tokens > 0 else None
-        if self._rotation is not None:
+        if self._rotation is not None and isinstance(policy, AMFTSourcesPolicy):
             sft_weight = self._rotation.mix(algebra, policy, self.window, step, products, rate)
         elif (sensitivity := algebra.combine(mu, products, rate)) is not None:
             self.window.add_sensitivity(step, *sensitivity)
@@ -294,7 +294,7 @@ class AMFTTrainer(WeighedRollouts):
         if checkpoint and self._has_evidence:
             load_evidence(self, checkpoint)
 
-    def create_model_card(self, model_name=None, dataset_name=None, tags=None):
+    def create_model_card(self, model_name=None, dataset_name=None, tags=None):  # type: ignore[override]  # as TRL's
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)
         if self.is_world_process_zero():
-            append_paper_status(self.args.output_dir)
+            append_paper_status(self.args.output_dir or ".")

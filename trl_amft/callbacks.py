@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState
 from transformers.trainer_callback import ExportableState
 
 from .meta_window import MetaGradient
-from .mixing import MIXING_POLICIES, MixingSignals
+from .mixing import MIXING_POLICIES, MixingPolicy, MixingSignals
 
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
     """
 
     def __init__(self, args: "AMFTConfig | None" = None):
-        self.policy = None
+        self.policy: MixingPolicy | None = None
         self.mu = 0.0
         self.demonstrations_consumed = 0
         self.pending: MetaGradient | None = None
@@ -54,9 +54,15 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         self.demonstrations_consumed = 0
         self.pending = None
 
+    @property
+    def bound_policy(self) -> MixingPolicy:
+        """The policy, once there is one."""
+        assert self.policy is not None, "bind() comes first"
+        return self.policy
+
     def known_weight(self, step: int, warmup_steps: int) -> float | None:
         """μ of a step if it is known beforehand: 1 in the warm-up, then as the policy says."""
-        return 1.0 if step < warmup_steps else self.policy.known_weight(step)
+        return 1.0 if step < warmup_steps else self.bound_policy.known_weight(step)
 
     def update(self, signals: MixingSignals) -> float:
         """
@@ -69,7 +75,7 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         Returns:
             `float`: μ in [0, 1].
         """
-        self.mu = float(self.policy.global_weight(signals))
+        self.mu = float(self.bound_policy.global_weight(signals))
         return self.mu
 
     def decide(self, signals: MixingSignals, known: float | None, accelerator: Accelerator) -> float:
@@ -89,7 +95,7 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         """
         self.mu = self.update(signals) if known is None else known
         if accelerator.num_processes > 1:
-            weights = self.policy.source_weights
+            weights = self.bound_policy.source_weights
             values = torch.tensor([self.mu, *weights.values()], dtype=torch.float64, device=accelerator.device)
             torch.distributed.broadcast(values, src=0)
             self.mu, *agreed = values.tolist()
@@ -111,7 +117,7 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         }
         return {"args": {}, "attributes": attributes}
 
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs) -> None:
+    def on_train_begin(self, args, state: TrainerState, control: TrainerControl, **kwargs) -> None:
         if 0 < state.max_steps < args.sft_warmup_steps:
             raise ValueError(
                 f"sft_warmup_steps={args.sft_warmup_steps} exceeds the {state.max_steps} steps of the run, of which "
@@ -120,14 +126,16 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         # transformers restores callbacks only if asked to, and then into a new object; this covers both.
         if self.policy is None or state.global_step == 0:
             self.bind(args)
+        # A dictionary by now, whatever its declared type says.
+        saved: Any = state.stateful_callbacks
         stored = self.restored
         if stored is None and state.global_step > 0:
-            stored = state.stateful_callbacks.get(type(self).__name__, {}).get("attributes", {}).get("restored")
+            stored = saved.get(type(self).__name__, {}).get("attributes", {}).get("restored")
         self.restored = None
         # A checkpoint of another trainer lacks this entry, and transformers looks it up when saving.
-        state.stateful_callbacks.setdefault(type(self).__name__, self.state())
+        saved.setdefault(type(self).__name__, self.state())
         if stored is not None and stored["policy_name"] == type(self.policy).__name__:
-            self.policy.load_state(stored["policy"])
+            self.bound_policy.load_state(stored["policy"])
             self.mu = stored["mu"]
             self.demonstrations_consumed = stored["demonstrations_consumed"]
             self.pending = MetaGradient(**stored["pending"]) if stored["pending"] else None

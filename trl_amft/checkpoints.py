@@ -171,8 +171,9 @@ def check_world_size(resume_from_checkpoint: str | bool, args: AMFTConfig) -> No
     Raises:
         `ValueError`: one line with both numbers.
     """
-    newest = resume_from_checkpoint is True
-    folder = get_last_checkpoint(args.output_dir) if newest else resume_from_checkpoint
+    folder = resume_from_checkpoint
+    if isinstance(folder, bool):
+        folder = get_last_checkpoint(args.output_dir)
     shards = glob.glob(os.path.join(folder or "", "global_step*", "*zero_pp_rank_*_optim_states.pt"))
     if shards and len(shards) != args.world_size:
         raise ValueError(

@@ -6,6 +6,7 @@ All knowledge about versions, and about what of TRL and transformers is overridd
 
 import inspect
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
@@ -111,6 +112,21 @@ def require_supported_trl() -> None:
     # A development version of TRL_BELOW is not below it.
     if not SpecifierSet(wanted).contains(found, prereleases=True):
         raise ImportError(f"trl_amft needs trl{wanted}, found trl {found}: {remedy}")
+
+
+def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
+    """
+    A field that takes a mapping, as it is once TRL's configuration was made: JSON text has become a `dict` by then.
+
+    Args:
+        value (`dict[str, Any]`, *optional*):
+            The field. Its declared type has `str` as well, for the command line.
+
+    Returns:
+        `dict[str, Any]`: empty for `None`.
+    """
+    assert not isinstance(value, str), f"{value!r} was not read as JSON"
+    return value or {}
 
 
 def broken_contract(found_class: type, contract: dict[str, tuple[str, ...]] = CONTRACT) -> list[str]:

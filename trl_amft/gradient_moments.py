@@ -80,7 +80,7 @@ class GradientMoments:
         total, share = self._sums[2].item(), 1.0
         if total > 0.0:
             share = self._sums[3].item() / total**2
-        if share > 1.0 - 1e-9:
+        if self._means is None or share > 1.0 - 1e-9:
             return None
         squared_means = self._means.square().sum(dim=1).double().cpu() / total**2
         rl, sft = ((self._sums[:2] / total - squared_means) / (1.0 - share)).clamp(min=0.0).tolist()

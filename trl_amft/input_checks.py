@@ -1,6 +1,7 @@
 """Refusals: combinations that cannot work, each with one line that names the field, its value and the remedy."""
 
 from importlib.metadata import version
+from typing import Any
 
 import torch
 from accelerate.state import AcceleratorState
@@ -109,7 +110,7 @@ def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, o
     """
     if not args.policy_class.needs_meta_gradient or args.meta_preconditioner != "adamw":
         return
-    inner = optimizer
+    inner: Any = optimizer
     while hasattr(inner, "optimizer"):  # accelerate's wrapper, and DeepSpeed's
         inner = inner.optimizer
     found = optimizer_class if inner is None else type(inner)

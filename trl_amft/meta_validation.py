@@ -39,7 +39,7 @@ class ValidationUtility(TrainerCallback):
     def __init__(self, trainer: "AMFTTrainer", dataset: Dataset):
         args = trainer.args
         step_prompts = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
-        self.num_prompts = args.meta_batch_size or max(step_prompts // args.num_generations, 1)
+        self.num_prompts = args.meta_batch_size or max(step_prompts // trainer.num_generations, 1)
         check_validation(trainer, self.num_prompts)
         self.trainer = trainer
         self.dataset = dataset
@@ -51,6 +51,7 @@ class ValidationUtility(TrainerCallback):
         trainer = self.trainer
         with undisturbed(trainer, seed=args.seed * 1_000_003 + state.global_step):
             has_signal = self._backward(done // args.meta_interval - 1)
+        assert trainer.step_algebra is not None, "a step was made"
         sketch, norm = trainer.step_algebra.sketch_gradient()
         trainer.step_algebra.shards.reset()
         if has_signal:
@@ -58,9 +59,10 @@ class ValidationUtility(TrainerCallback):
 
     def _backward(self, index: int) -> bool:
         """Put the gradient of −U into the empty gradient buffers; whether there is any."""
-        trainer, args = self.trainer, self.trainer.args
+        trainer, args, algebra = self.trainer, self.trainer.args, self.trainer.step_algebra
+        assert algebra is not None, "a step was made"
         inputs = trainer._generate_and_score_completions(self._rows(index))
-        leave_one_out = args.num_generations / (args.num_generations - 1)
+        leave_one_out = trainer.num_generations / (trainer.num_generations - 1)
         advantages = inputs["advantages"] * leave_one_out
         signal = trainer.accelerator.reduce(inputs[GROUP_VARIES].any().float(), reduction="sum").item()
         # Gradients are averaged over processes, so each divides by its own number of completions.
@@ -73,7 +75,7 @@ class ValidationUtility(TrainerCallback):
         for start in parts:
             part = slice(start, start + args.per_device_train_batch_size)
             last = start == parts[-1]
-            with trainer.step_algebra.shards.backward_context(last), trainer.compute_loss_context_manager():
+            with algebra.shards.backward_context(last), trainer.compute_loss_context_manager():
                 outputs = trainer.model_wrapped(
                     input_ids=input_ids[part], attention_mask=attention_mask[part], use_cache=False
                 )
@@ -85,7 +87,7 @@ class ValidationUtility(TrainerCallback):
     def _rows(self, index: int) -> list[dict[str, Any]]:
         """This process's rows of evaluation `index`: each prompt once per generation, groups kept together."""
         trainer = self.trainer
-        generations = trainer.args.num_generations
+        generations = trainer.num_generations
         rows = [
             self.dataset[(index * self.num_prompts + prompt) % len(self.dataset)]
             for prompt in range(self.num_prompts)

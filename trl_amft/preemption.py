@@ -29,7 +29,7 @@ class StopOnSignal(TrainerCallback):
     def __init__(self, accelerator: Accelerator):
         self._accelerator = accelerator
         self._received: signal.Signals | None = None
-        self._previous: dict[signal.Signals, Any] = {}
+        self._previous: dict[int, Any] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._received = None

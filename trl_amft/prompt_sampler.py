@@ -26,7 +26,8 @@ class PromptSampler(Sampler):
             Tells the current epoch, 0-based.
     """
 
-    def __init__(self, sampler: RepeatSampler, lead_in: int, epoch: Callable[[], int]):
+    def __init__(self, sampler: Sampler, lead_in: int, epoch: Callable[[], int]):
+        assert isinstance(sampler, RepeatSampler), "TRL repeats prompts by this sampler"
         self.sampler = sampler
         self.lead_in = lead_in
         self.epoch = epoch

@@ -7,29 +7,26 @@ others waiting, so a failure is sent through the gathering as infinite rewards, 
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from accelerate.utils import gather_object
 from torch import Tensor, nn
+from trl import GRPOTrainer
 from trl.trainer.utils import is_async_callable
 
 from .checkpoints import ResumableError
-
-
-if TYPE_CHECKING:
-    from .amft_trainer import AMFTTrainer
 
 
 class RewardError(ResumableError):
     """Rewards that cannot be used. Raised on every process."""
 
 
-def guarded_rewards(trainer: "AMFTTrainer", compute: Callable[[], Tensor]) -> Tensor:
+def guarded_rewards(trainer: GRPOTrainer, compute: Callable[[], Tensor]) -> Tensor:
     """
     Compute rewards, or say in one line why they cannot be used.
 
     Args:
-        trainer ([`AMFTTrainer`]):
+        trainer ([`~trl.GRPOTrainer`]):
             Its reward functions are watched meanwhile.
         compute (`Callable[[], torch.Tensor]`):
             Gives the gathered rewards of shape (global_batch_size, num_reward_functions).
@@ -41,7 +38,7 @@ def guarded_rewards(trainer: "AMFTTrainer", compute: Callable[[], Tensor]) -> Te
     failures: list[Exception] = []
     functions = trainer.reward_funcs
     trainer.reward_funcs = [
-        function if isinstance(function, nn.Module) else _watched(function, name, failures)
+        _watched(function, name, failures) if callable(function) and not isinstance(function, nn.Module) else function
         for function, name in zip(functions, trainer.reward_func_names, strict=True)
     ]
     try:
@@ -75,17 +72,18 @@ def _watched(function: Callable, name: str, failures: list[Exception]) -> Callab
 
     if is_async_callable(function):
 
-        async def watched(prompts, **kwargs):
+        async def watched_async(prompts, **kwargs):
             try:
                 return checked(await function(prompts=prompts, **kwargs), len(prompts))
             except Exception as error:
                 return failed(error, len(prompts))
-    else:
 
-        def watched(prompts, **kwargs):
-            try:
-                return checked(function(prompts=prompts, **kwargs), len(prompts))
-            except Exception as error:
-                return failed(error, len(prompts))
+        return watched_async
+
+    def watched(prompts, **kwargs):
+        try:
+            return checked(function(prompts=prompts, **kwargs), len(prompts))
+        except Exception as error:
+            return failed(error, len(prompts))
 
     return watched

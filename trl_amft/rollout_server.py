@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 # Further attempts to connect, and after an answer that says "later"; 2, 4, 8, … seconds apart.
 RETRIES = 4
-NOTHING_GENERATED = {"prompt_ids": [], "completion_ids": [], "logprobs": None, "logprob_token_ids": None}
+NOTHING_GENERATED: dict[str, list | None] = {
+    "prompt_ids": [],
+    "completion_ids": [],
+    "logprobs": None,
+    "logprob_token_ids": None,
+}
 
 
 class RolloutServerError(ResumableError):
@@ -58,7 +63,8 @@ class GuardedClient:
         client.session.mount("http://", HTTPAdapter(max_retries=retry))
         client.session.mount("https://", HTTPAdapter(max_retries=retry))
         request = client.session.request
-        client.session.request = lambda *args, **kwargs: request(*args, **{"timeout": timeout, **kwargs})
+        session: Any = client.session
+        session.request = lambda *args, **kwargs: request(*args, **{"timeout": timeout, **kwargs})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.client, name)
@@ -100,7 +106,7 @@ def guard_server(trainer: "AMFTTrainer") -> None:
     """
     if not trainer.use_vllm or trainer.vllm_mode != "server":
         return
-    generation = trainer.vllm_generation
+    generation: Any = trainer.vllm_generation
     client = None
     if trainer.accelerator.is_main_process:
         client = generation.vllm_client = GuardedClient(generation.vllm_client, 0.9 * trainer.args.ddp_timeout)

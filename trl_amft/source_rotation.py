@@ -70,7 +70,9 @@ class SourceRotation:
             micro_batches (`int`):
                 Micro-batches of the step.
         """
-        trainer.mixing_policy.begin(self.names)
+        policy = trainer.mixing_policy
+        assert isinstance(policy, AMFTSourcesPolicy), "no other policy weighs sources"
+        policy.begin(self.names)
         step, args = trainer.state.global_step, trainer.args
         rows = args.per_device_demonstration_batch_size * trainer.accelerator.num_processes * micro_batches
         part = self._parts[self.turn(step)]

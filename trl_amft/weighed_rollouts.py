@@ -4,8 +4,10 @@ from functools import partial
 from typing import Any
 
 from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl import GRPOTrainer
 
+from .amft_config import AMFTConfig
 from .mixing import MixingPolicy, RolloutBatch
 from .paired_demonstrations import (
     CHOSEN,
@@ -28,6 +30,11 @@ class WeighedRollouts(GRPOTrainer):
     pass, between reading the micro-batch and reading its advantages, so they are weighed at that point.
     """
 
+    args: AMFTConfig
+    # Or an adapter around one.
+    model: PreTrainedModel
+    num_generations: int
+    processing_class: PreTrainedTokenizerBase | ProcessorMixin
     _signals: RolloutSignals
     _paired: PairedDemonstrations | None = None
     # Inputs of the loss that is being computed, as long as their advantages wait for the entropies.

@@ -58,13 +58,20 @@ class Recipe:
     smoke: bool = False
     written_model: dict[str, Any] | None = None
 
+    @property
+    def folder(self) -> Path:
+        """Where the run writes."""
+        assert self.training.output_dir is not None, "transformers has a default"
+        return Path(self.training.output_dir)
+
 
 class RecipeParser(TrlParser):
     """[`~trl.TrlParser`] that answers mistakes with [`UsageError`] instead of a page of usage."""
 
     def __init__(self, **kwargs):
         # An abbreviation that is unique today is ambiguous, or another field, after the next release of TRL.
-        super().__init__([RecipeArguments, AMFTConfig, ModelConfig], allow_abbrev=False, **kwargs)
+        kinds: list[Any] = [RecipeArguments, AMFTConfig, ModelConfig]
+        super().__init__(kinds, allow_abbrev=False, **kwargs)
 
     def error(self, message: str):
         field_error = re.match(r"argument --(\w+)\S*: (.*)", message, re.DOTALL)
@@ -121,7 +128,8 @@ def parse_recipe(argv: list[str]) -> Recipe:
             )
     parser.set_defaults_with_config(**recipe | METHODS[method] | command_line)
     resolved = vars(parser.parse_known_args([])[0])
-    notes, written_model = [], None
+    notes: list[str] = []
+    written_model = None
     if smoke:
         machine = this_machine(number_of_processes())
         values = {name: _unquoted(name, value) for name, value in resolved.items()}
@@ -148,7 +156,8 @@ def parse_recipe(argv: list[str]) -> Recipe:
 def _fit_launch(resolved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     processes = number_of_processes()
     deepspeed, line = choose_deepspeed(_unquoted("deepspeed", resolved["deepspeed"]), os.environ, processes)
-    fitted, lines = {"deepspeed": deepspeed}, [line] if line else []
+    fitted: dict[str, Any] = {"deepspeed": deepspeed}
+    lines = [line] if line else []
     if processes > 1 and not resolved["use_cpu"] and not torch.accelerator.is_available():
         # Otherwise each process would take itself for the only one.
         fitted["use_cpu"] = True
@@ -204,5 +213,5 @@ def _check_model_and_resume(run: RecipeArguments, training: AMFTConfig, model: M
     if resume not in (None, "auto") and not Path(str(resume)).is_dir():
         raise UsageError(
             f"resume_from_checkpoint={resume!r} is not a folder; give a checkpoint, or 'auto' for the newest one in "
-            f"{os.path.join(training.output_dir, '')}"
+            f"{os.path.join(training.output_dir or '', '')}"
         )

@@ -119,7 +119,8 @@ class StudyRunner:
         Returns:
             `int`: 0, or 1 if any failed.
         """
-        waiting, running = list(runs), {}
+        waiting = list(runs)
+        running: dict[StudyRun, tuple[Any, float]] = {}
         try:
             while waiting or running:
                 for run, (process, since) in list(running.items()):
@@ -219,6 +220,7 @@ def run_numbers(folder: Path, resumed: bool) -> dict[str, Any]:
     last, warm_up = held_out[-1], next((row for row in held_out if row["stage"] == "warm_up"), None)
     marks = [[row["step"], row["rollouts"], row["seconds"]] for row in held_out]
     if resumed:
+        assert warm_up is not None, "a warm-up is measured at its end"
         marks[-1][2] += warm_up["seconds"]
     return {
         "accuracy": last["accuracy"],

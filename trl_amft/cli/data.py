@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets import Dataset, IterableDataset, load_dataset
 
 from ..amft_config import AMFTConfig
+from ..compat import as_mapping
 from ..demonstrations import check_columns
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
@@ -70,7 +71,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     demonstrations = None
     if run.task is not None:
         try:
-            task = load_task(run.task, **(run.task_kwargs or {}))
+            task = load_task(run.task, **as_mapping(run.task_kwargs))
         except (ValueError, TypeError) as error:
             raise UsageError(f"task_kwargs of task {run.task!r}: {error}") from None
         train, held_out = task.train_dataset, task.held_out_dataset
@@ -78,6 +79,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         demonstrations = None if training.policy_class.paired else task.demonstration_dataset
         rewards, accuracy_funcs = [*task.reward_funcs, *rewards], task.reward_funcs
     else:
+        assert run.dataset_name is not None, "there is one where there is no task"
         streaming = run.dataset_streaming
         splits = _load("dataset_name", run.dataset_name, run.dataset_config, streaming)
         train = _split(splits, "dataset_train_split", run.dataset_train_split, run.dataset_name)

@@ -7,13 +7,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -96,6 +97,10 @@ def evaluate_sets(
     sampler: Sampler | None = None
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
+
+        def advance(bar: TaskID) -> Callable[[int], None]:
+            return lambda done: progress.update(bar, completed=done)
+
         bars = [progress.add_task(planned.name, total=len(dataset)) for planned, dataset, _ in sets]
         for (planned, dataset, reward_funcs), bar in zip(sets, bars, strict=True):
             path = folder / f"{planned.name}.json"
@@ -117,7 +122,7 @@ def evaluate_sets(
                 seed=args.seed,
                 settings=settings,
                 folder=folder,
-                progress=lambda done, bar=bar: progress.update(bar, completed=done),
+                progress=advance(bar),
             )
             results[planned.name] = {
                 "settings": own,
@@ -196,7 +201,8 @@ def load_sampler(args: argparse.Namespace, engine: str, tokenizer: PreTrainedTok
                 gpu_memory_utilization=args.gpu_memory_utilization,
                 trust_remote_code=args.trust_remote_code,
             )
-        model = AutoModelForCausalLM.from_pretrained(
+        # Of any type, because type checkers do not see through the decorator of its `to`.
+        model: Any = AutoModelForCausalLM.from_pretrained(
             args.model, revision=args.revision, dtype=args.dtype, trust_remote_code=args.trust_remote_code
         )
     except (OSError, ValueError, ImportError) as error:

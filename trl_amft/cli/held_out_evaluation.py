@@ -10,6 +10,7 @@ from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
 from ..amft_trainer import AMFTTrainer
+from ..compat import as_mapping
 from ..evaluation.held_out import evaluate_held_out
 
 
@@ -60,7 +61,7 @@ class HeldOutEvaluation(TrainerCallback):
                 trainer.model_wrapped,
                 trainer.accelerator,
                 gather_deepspeed3_params=args.ds3_gather_for_generation,
-                gradient_checkpointing_kwargs=args.gradient_checkpointing_kwargs,
+                gradient_checkpointing_kwargs=as_mapping(args.gradient_checkpointing_kwargs) or None,
             ) as model,
             torch.no_grad(),
         ):
@@ -73,7 +74,7 @@ class HeldOutEvaluation(TrainerCallback):
                 max_completion_length=args.max_completion_length,
                 temperature=args.temperature,
                 eos_token_ids=trainer.eos_token_ids,
-                chat_template_kwargs=trainer.chat_template_kwargs,
+                chat_template_kwargs=as_mapping(trainer.chat_template_kwargs),
                 batch_size=args.per_device_eval_batch_size,
             )
         row = {f"held_out/{name}": value for name, value in dataclasses.asdict(result).items()}

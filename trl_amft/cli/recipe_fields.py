@@ -11,6 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from trl import ModelConfig, ScriptArguments
 
 from ..amft_config import AMFTConfig
+from ..compat import as_mapping
 from ..tasks import TASKS
 from ..tiny_model import build_tiny_model
 from .usage import UsageError, suggest
@@ -115,7 +116,7 @@ class RecipeArguments(ScriptArguments):
             raise UsageError(f"task_kwargs={self.task_kwargs!r} needs a task; give task, or drop task_kwargs")
         if self.task is None and not self.reward_funcs:
             raise UsageError(f"reward_funcs={self.reward_funcs!r}: a dataset needs at least one, as 'module:function'")
-        for name, value in (self.tiny_model or {}).items():
+        for name, value in as_mapping(self.tiny_model).items():
             known = inspect.signature(build_tiny_model).parameters
             if name not in known:
                 raise UsageError(f"tiny_model has no argument {name}={value!r}; {suggest(name, known)}")

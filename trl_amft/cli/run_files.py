@@ -65,7 +65,7 @@ def write_run_files(recipe: Recipe, log_history: list[dict], rows: list[dict[str
     Returns:
         `Path`: the picture.
     """
-    folder = Path(recipe.training.output_dir)
+    folder = recipe.folder
     folder.mkdir(parents=True, exist_ok=True)
     versions = {"trl_amft": __version__, **installed_versions()}
     (folder / "resolved_recipe.yaml").write_text(resolved_recipe(recipe, versions), encoding="utf-8")

@@ -150,7 +150,7 @@ def read_study(path: str | Path) -> Study:
         warm_up = {**recipe, **settings}.get("sft_warmup_steps", 0)
         goes_on = warm_up > 0 and policy != start and (start, condition) in cells
         beginning = None
-        if goes_on and all(name.startswith(AFTER_WARM_UP) for name in policies[policy]):
+        if start is not None and goes_on and all(name.startswith(AFTER_WARM_UP) for name in policies[policy]):
             beginning = StudyRun(start, condition, rate, seed, {}).name
         runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from ..compat import as_mapping
 from ..evaluation import evaluate_held_out
 from ..tasks import load_task
 from .arguments import parse_recipe
@@ -40,6 +41,7 @@ def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
     output = os.open(Path(folder) / OUTPUT_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
+    code: str | int | None = 1
     try:
         code = train(arguments)
         scores = {name: score(arguments, folder, path) for name, path in scored_by.items()}
@@ -50,7 +52,6 @@ def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
         code = leaving.code
     except Exception:
         traceback.print_exc()
-        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
@@ -72,10 +73,11 @@ def score(arguments: list[str], folder: str, reward: str) -> float:
         `float`
     """
     recipe = parse_recipe(arguments)
+    assert recipe.run.task is not None, "studies are made of tasks"
     result = evaluate_held_out(
         AutoModelForCausalLM.from_pretrained(folder),
         AutoTokenizer.from_pretrained(folder),
-        load_task(recipe.run.task, **(recipe.run.task_kwargs or {})).held_out_dataset,
+        load_task(recipe.run.task, **as_mapping(recipe.run.task_kwargs)).held_out_dataset,
         [load_reward(reward)],
         num_samples=recipe.run.held_out_samples,
         max_completion_length=recipe.training.max_completion_length,

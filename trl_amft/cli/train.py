@@ -3,19 +3,19 @@
 import functools
 import sys
 import traceback
-from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 from rich.console import Console
-from transformers import AutoConfig, set_seed
+from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
 from .. import __version__
 from ..amft_trainer import AMFTTrainer
 from ..checkpoints import ResumableError
-from ..compat import installed_versions
+from ..compat import as_mapping, installed_versions
 from ..preemption import StopOnSignal
 from ..reporting.run_table import run_table
 from ..reporting.watch import watch
@@ -85,15 +85,16 @@ def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
         print("\n".join(recipe.notes), flush=True)
     set_seed(recipe.training.seed)
     data = load_data(recipe.run, recipe.training, ROWS if recipe.smoke else None)
-    if recipe.written_model is not None:
+    name = recipe.model.model_name_or_path
+    if name is not None and recipe.written_model is not None:
         if state.is_main_process:
-            save_tiny_model(recipe.model.model_name_or_path, **recipe.written_model)
+            save_tiny_model(name, **recipe.written_model)
         state.wait_for_everyone()
     _check_model(recipe)
-    if recipe.run.model_config:
-        model, folder = recipe.model, Path(recipe.training.output_dir) / "model"
-        model.model_name_or_path = folder_with_config(
-            model.model_name_or_path, model.model_revision, recipe.run.model_config, folder
+    if name is not None and recipe.run.model_config:
+        config = as_mapping(recipe.run.model_config)
+        recipe.model.model_name_or_path = folder_with_config(
+            name, recipe.model.model_revision, config, recipe.folder / "model"
         )
     return recipe, data, _checkpoint(recipe)
 
@@ -141,9 +142,11 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
         peft_config, quantization_config = get_peft_config(model_config), get_quantization_config(model_config)
     except (ValueError, ImportError) as error:
         raise UsageError(error) from None
+    model: PreTrainedModel | str | None
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin | None
     if run.tiny_model is not None:
         try:
-            model, tokenizer = build_tiny_model(**run.tiny_model)
+            model, tokenizer = build_tiny_model(**as_mapping(run.tiny_model))
         except (ValueError, TypeError) as error:
             raise UsageError(f"tiny_model: {error}") from None
     else:
@@ -153,7 +156,7 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
             "revision": model_config.model_revision,
             "attn_implementation": model_config.attn_implementation,
             "dtype": model_config.dtype,
-            **(training.model_init_kwargs or {}),
+            **as_mapping(training.model_init_kwargs),
         }
     try:
         trainer = AMFTTrainer(
@@ -171,8 +174,9 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
     except ValueError as error:
         raise UsageError(error) from None
     if run.ignore_bias_buffers:
-        trainer.model._ddp_params_and_buffers_to_ignore = [
-            name for name, buffer in trainer.model.named_buffers() if buffer.dtype == torch.bool
+        module: Any = trainer.model
+        module._ddp_params_and_buffers_to_ignore = [
+            name for name, buffer in module.named_buffers() if buffer.dtype == torch.bool
         ]
     # Before the evaluations, whose time is not that of a step.
     watch(trainer, resolved_recipe(recipe, {"trl_amft": __version__, **installed_versions()}))

@@ -163,10 +163,10 @@ def _read(text: str) -> tuple[Number, int] | None:
         # A whole number before a fraction is added to it.
         number = Number(int(whole or 0) + Fraction(numerator, denominator))
     elif match := QUOTIENT.match(text):
-        sign, numerator, denominator = match.groups()
-        if int(denominator) == 0:
+        sign, above, below = match.groups()
+        if int(below) == 0:
             return None
-        number = Number(Fraction(int(numerator), int(denominator)))
+        number = Number(Fraction(int(above), int(below)))
     elif match := POWER.match(text):
         sign, braced, digit = match.groups()
         exponent = int(braced or digit)

@@ -76,7 +76,7 @@ class Grader:
         Returns:
             `list[Verdict]`: one per completion.
         """
-        verdicts: list[Verdict | None] = []
+        verdicts: list[Verdict] = []
         open_pairs: dict[tuple[str, str], list[int]] = {}
         for text, solution in zip(texts, golds, strict=True):
             gold = gold_answer(solution)
@@ -84,12 +84,14 @@ class Grader:
                 verdicts.append(Verdict(letters.grade_choice(text, gold)))
                 continue
             answer = final_answer(text, max(MAX_ANSWER_LENGTH, 2 * len(gold)))
-            same = False if answer is None or not gold else compare(gold, answer)
+            if answer is None or not gold:
+                verdicts.append(Verdict(False))
+                continue
+            same = compare(gold, answer)
             if same is None and not (is_monster(answer) and not is_monster(gold)):
                 open_pairs.setdefault((rewritten(gold), rewritten(answer)), []).append(len(verdicts))
-                verdicts.append(None)
-            else:
-                verdicts.append(Verdict(bool(same)))
+            # That of an open pair is only held for its place.
+            verdicts.append(Verdict(bool(same)))
         for pair, outcome in self._outcomes(list(open_pairs)).items():
             undecided = None if outcome in (pool.SAME, pool.DIFFERENT) else outcome
             for index in open_pairs[pair]:
@@ -117,7 +119,7 @@ class Grader:
             if missing and self._pool is None:
                 self._pool = FormulaPool(**self._pool_kwargs)
             formulas = self._pool
-        if missing:
+        if missing and formulas is not None:
             found = dict(zip(missing, formulas.compare(missing, self.batch_seconds), strict=True))
             outcomes |= found
             with self._lock:

@@ -159,6 +159,8 @@ class Worker:
             bufsize=0,
             start_new_session=True,
         )
+        assert self.process.stdin is not None and self.process.stdout is not None, "both are pipes"
+        self._requests, self._replies = self.process.stdin, self.process.stdout
         self._rest = b""
         self._ready = False
         self._ids = itertools.count()
@@ -182,13 +184,14 @@ class Worker:
 
     def compare(self, gold: str, answer: str, seconds: float, left: float) -> str:
         wanted, wall = next(self._ids), PATIENCE * seconds
-        request = {"id": wanted, "gold": gold, "answer": answer, "cpu": seconds, "wall": min(wall, left)}
+        granted = min(wall, left)
+        request = {"id": wanted, "gold": gold, "answer": answer, "cpu": seconds, "wall": granted}
         try:
             self._send(json.dumps(request).encode() + b"\n")
         except OSError:
             self.kill()
             return KILLED
-        end = time.monotonic() + request["wall"] + GRACE
+        end = time.monotonic() + granted + GRACE
         message, taken = self._read(end), False
         # A child that was killed before it took the request has left it to the next one.
         while message is not None and ("taken" in message or message.get("id", wanted if taken else None) != wanted):
@@ -208,16 +211,16 @@ class Worker:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._requests, self._replies):
             pipe.close()
 
     def _send(self, data: bytes) -> None:
         while data:
-            data = data[self.process.stdin.write(data) :]
+            data = data[self._requests.write(data) :]
 
     def _readable(self, seconds: float) -> bool:
         poll = select.poll()
-        poll.register(self.process.stdout.fileno(), select.POLLIN)
+        poll.register(self._replies.fileno(), select.POLLIN)
         return bool(poll.poll(1000 * max(seconds, 0.0)))
 
     def _read(self, end: float) -> dict | None:
@@ -226,7 +229,7 @@ class Worker:
             try:
                 if not self._readable(end - time.monotonic()):
                     return None
-                data = os.read(self.process.stdout.fileno(), 65536)
+                data = os.read(self._replies.fileno(), 65536)
             # Another thread has closed the pool.
             except (OSError, ValueError):
                 return None

@@ -16,7 +16,7 @@ import signal
 import sys
 
 
-REASONS = {signal.SIGPROF: "cpu", signal.SIGALRM: "wall"}
+REASONS: dict[int, str] = {signal.SIGPROF: "cpu", signal.SIGALRM: "wall"}
 
 
 class Lines:
@@ -82,7 +82,7 @@ def serve(out: int, memory: int) -> int:
         write(out, {"id": request["id"], "taken": True})
         limit_time(request["cpu"], request["wall"])
         try:
-            reply = {"same": bool(same(request["gold"], request["answer"]))}
+            reply: dict[str, bool | str] = {"same": bool(same(request["gold"], request["answer"]))}
         except MemoryError:
             reply = {"failed": "memory"}
         # A formula that math-verify cannot handle is not the right one, whatever it raises.

@@ -7,6 +7,7 @@ from statistics import fmean
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from .study_results import ORACLE, StudyResults, along
 
@@ -92,7 +93,8 @@ def plot_weights(results: StudyResults, path: Path) -> Path:
     """
 
     def curve(rows: list[dict]) -> tuple[list[float], list[float]]:
-        return _mean_curve([tuple(map(list, zip(*row["mu_curve"], strict=True))) for row in rows if row["mu_curve"]])
+        curves = [list(zip(*row["mu_curve"], strict=True)) for row in rows if row["mu_curve"]]
+        return _mean_curve([(list(steps), list(weights)) for steps, weights in curves])
 
     return _panels(results, path, curve, "optimizer step", "mixing weight μ")
 
@@ -107,7 +109,7 @@ def _panels(results: StudyResults, path: Path, curve, x_label: str, y_label: str
     columns = min(len(results.conditions), 3)
     rows = math.ceil(len(results.conditions) / columns)
     figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 1.0), layout="constrained")
-    drawn = {}
+    drawn: dict[str, Line2D] = {}
     for index, condition in enumerate(results.conditions):
         axes = figure.add_subplot(rows, columns, index + 1)
         for policy in results.policies:
@@ -118,7 +120,7 @@ def _panels(results: StudyResults, path: Path, curve, x_label: str, y_label: str
         axes.set_xlabel(x_label, fontsize=FONT_SIZE)
         axes.set_ylabel(y_label, fontsize=FONT_SIZE)
         _dress(axes, condition)
-    figure.legend(drawn.values(), drawn.keys(), loc="outside lower center", ncols=6, fontsize=FONT_SIZE - 1)
+    figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=6, fontsize=FONT_SIZE - 1)
     return _save(figure, path)
 
 

@@ -141,7 +141,7 @@ def _regret(results: StudyResults) -> list[str]:
 def _reached(results: StudyResults, name: str):
     def cell(policy: str, condition: str) -> str:
         goal = results.accuracy(name, condition)
-        found = goal and rollouts_until(results, policy, condition, goal.mean)
+        found = None if goal is None else rollouts_until(results, policy, condition, goal.mean)
         return "–" if found is None else f"{found / 1000:.1f}"
 
     return cell

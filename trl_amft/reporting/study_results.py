@@ -136,7 +136,7 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
     Returns:
         [`StudyResults`]
     """
-    by_rate: dict[tuple[str, str], dict[float, list]] = defaultdict(lambda: defaultdict(list))
+    by_rate: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
     refused = {}
     for row in rows:
         pair = row["policy"], row["condition"]
@@ -149,7 +149,7 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
         # A rate with fewer seeds is one that is not finished.
         most = max(map(len, rates.values()))
         full = [found for found in rates.values() if len(found) == most]
-        cells[pair] = sorted(max(full, key=_mean_accuracy), key=lambda row: row["seed"])
+        cells[pair] = sorted(max(full, key=lambda found: _mean_accuracy(found)), key=lambda row: row["seed"])
     best_of = {}
     for condition in conditions:
         found = {name: cells[name, condition] for name in oracle if (name, condition) in cells}

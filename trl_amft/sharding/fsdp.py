@@ -36,10 +36,12 @@ class FsdpGradients(ReplicatedGradients):
         self._rank, self._size = mesh.get_local_rank(dimension), mesh.size(dimension)
         self._device = accelerator.device
         # With CPU offload the shards are not where the model computes.
-        self.device = self._parameters[0].to_local().device
+        self.device = _shard(self._parameters[0]).device
 
     def _piece(self, parameter: nn.Parameter, offset: int) -> GradientPiece | None:
-        grad = parameter.grad.to_local()
+        if parameter.grad is None:
+            return None
+        grad = _shard(parameter.grad)
         if grad.numel() == 0:
             return None
         rows = -(-parameter.shape[0] // self._size)
@@ -62,7 +64,7 @@ class FsdpGradients(ReplicatedGradients):
         copies = [piece.grad.clone() if piece is not None else None for piece in self.pieces()]
         for parameter in self._parameters:
             if parameter.grad is not None:
-                parameter.grad.to_local().zero_()
+                _shard(parameter.grad).zero_()
         return copies
 
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
@@ -71,8 +73,12 @@ class FsdpGradients(ReplicatedGradients):
         return total
 
 
+def _shard(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
 def _local(tensor: Tensor) -> Tensor:
-    return (tensor.to_local() if isinstance(tensor, DTensor) else tensor).reshape(-1)
+    return _shard(tensor).reshape(-1)
 
 
 def _sharded_dimension(name: str, parameter: nn.Parameter) -> tuple:

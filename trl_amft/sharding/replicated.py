@@ -41,10 +41,12 @@ class ReplicatedGradients(GradientShards):
     def pieces(self) -> Iterator[GradientPiece | None]:
         offset = 0
         for parameter in self._parameters:
-            yield self._piece(parameter, offset) if parameter.grad is not None else None
+            yield self._piece(parameter, offset)
             offset += parameter.numel()
 
-    def _piece(self, parameter: nn.Parameter, offset: int) -> GradientPiece:
+    def _piece(self, parameter: nn.Parameter, offset: int) -> GradientPiece | None:
+        if parameter.grad is None:
+            return None
         if not parameter.grad.is_contiguous():
             parameter.grad = parameter.grad.contiguous()
         group = self._group_of[id(parameter)]

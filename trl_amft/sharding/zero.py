@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import accumulate
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -35,7 +36,7 @@ class HeldEngine(DeepSpeedEngineWrapper):
             The engine.
     """
 
-    def __init__(self, engine):
+    def __init__(self, engine: Any):
         super().__init__(engine)
         self.held = False
         # Inside a segment of our own: whether its last backward pass runs. `None` leaves it to the training loop.
@@ -61,9 +62,9 @@ class ZeroGradients(GradientShards):
             Its engine wrapper is replaced by a [`HeldEngine`].
     """
 
-    def __init__(self, engine: nn.Module, accelerator: Accelerator):
+    def __init__(self, engine: Any, accelerator: Accelerator):
         self._engine = engine
-        self._zero = engine.optimizer
+        self._zero: Any = engine.optimizer
         self._base = self._zero.optimizer
         self._device = accelerator.device
         self.device = accelerator.device
@@ -217,7 +218,7 @@ class PartitionedGradients(ZeroGradients):
         self._zero.zero_grad()
 
 
-def zero_gradients(engine: nn.Module, accelerator: Accelerator) -> ZeroGradients:
+def zero_gradients(engine: Any, accelerator: Accelerator) -> ZeroGradients:
     """
     The form that fits the engine's stage.
 
@@ -233,6 +234,7 @@ def zero_gradients(engine: nn.Module, accelerator: Accelerator) -> ZeroGradients
         )
     from .zero_offload import OffloadedFlatGradients, OffloadedPartitionedGradients
 
+    forms: tuple[type[ZeroGradients], type[ZeroGradients]]
     if engine.zero_optimization_stage() == 3:
         offloaded, forms = engine.optimizer.offload_optimizer, (PartitionedGradients, OffloadedPartitionedGradients)
     else:

@@ -5,9 +5,11 @@ DeepSpeed takes the norms by which it clips while it copies a gradient to the CP
 later has to bring its norms along.
 """
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 
 from .zero import FlatGradients, PartitionedGradients
 
@@ -15,7 +17,7 @@ from .zero import FlatGradients, PartitionedGradients
 class OffloadedFlatGradients(FlatGradients):
     """ZeRO-1 and 2 with `offload_optimizer`; see [`~trl_amft.sharding.zero.FlatGradients`]."""
 
-    def __init__(self, engine: nn.Module, accelerator: Accelerator):
+    def __init__(self, engine: Any, accelerator: Accelerator):
         super().__init__(engine, accelerator)
         self.device = torch.device("cpu")
 
@@ -41,7 +43,7 @@ class OffloadedFlatGradients(FlatGradients):
 class OffloadedPartitionedGradients(PartitionedGradients):
     """ZeRO-3 with `offload_optimizer`; see [`~trl_amft.sharding.zero.PartitionedGradients`]."""
 
-    def __init__(self, engine: nn.Module, accelerator: Accelerator):
+    def __init__(self, engine: Any, accelerator: Accelerator):
         super().__init__(engine, accelerator)
         self.device = torch.device("cpu")
 

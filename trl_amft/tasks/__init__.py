@@ -1,6 +1,8 @@
 """Benchmarks by name. A recipe names its task and the task's arguments; everything else follows from here."""
 
 import inspect
+from collections.abc import Callable
+from typing import Any
 
 from .countdown import load_countdown
 from .general_points import load_general_points
@@ -9,10 +11,15 @@ from .task import Task
 from .virl import load_virl
 
 
-TASKS = {"countdown": load_countdown, "general_points": load_general_points, "maths": load_maths, "virl": load_virl}
+TASKS: dict[str, Callable[..., Task]] = {
+    "countdown": load_countdown,
+    "general_points": load_general_points,
+    "maths": load_maths,
+    "virl": load_virl,
+}
 
 # What makes a task small, and independent of the network.
-SMOKE_KWARGS = {
+SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "countdown": {"train_problems": 16, "held_out_problems": 4},
     "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},

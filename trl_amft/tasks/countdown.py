@@ -57,9 +57,8 @@ def demonstrate(problem: Problem, defect: str | None, rng: random.Random) -> tup
         return None, write_answer(rng.choice(solutions[elsewhere]))
     if defect == "wrong_steps":
         false_result = rng.choice([value for value in range(1, LARGEST_TARGET + 1) if value != first.result])
-        corrupted = second._replace(
-            **{"left" if second.left == first.result else "right": false_result},
-        )
+        uses_it_left = second.left == first.result
+        corrupted = second._replace(left=false_result) if uses_it_left else second._replace(right=false_result)
         return None, write_answer((first._replace(result=false_result), corrupted))
     if defect == "off_task":
         a, b = rng.sample(numbers, 2)

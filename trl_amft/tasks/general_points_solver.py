@@ -13,7 +13,7 @@ from functools import cache
 from typing import NamedTuple
 
 
-PRECEDENCE = {"+": 1, "-": 1, "*": 2, "/": 2}
+PRECEDENCE: dict[str | None, int] = {"+": 1, "-": 1, "*": 2, "/": 2}
 
 
 class Expression(NamedTuple):
@@ -24,15 +24,22 @@ class Expression(NamedTuple):
     left: "Expression | None" = None
     right: "Expression | None" = None
 
+    @property
+    def operands(self) -> tuple["Expression", "Expression"]:
+        """What stands before and after the operator."""
+        assert self.left is not None and self.right is not None, "a number of the hand has none"
+        return self.left, self.right
+
     def __str__(self) -> str:
         if self.operator is None:
             return str(self.value)
         own = PRECEDENCE[self.operator]
-        left, right = str(self.left), str(self.right)
-        if PRECEDENCE.get(self.left.operator, 3) < own:
+        before, after = self.operands
+        left, right = str(before), str(after)
+        if PRECEDENCE.get(before.operator, 3) < own:
             left = f"({left})"
         # a-(b+c) and a/(b*c) need their brackets; a+(b-c) and a*(b/c) have the same value without.
-        inner = PRECEDENCE.get(self.right.operator, 3)
+        inner = PRECEDENCE.get(after.operator, 3)
         if inner < own or (inner == own and self.operator in "-/"):
             right = f"({right})"
         return f"{left}{self.operator}{right}"
@@ -40,8 +47,8 @@ class Expression(NamedTuple):
     def operations(self) -> Iterator["Expression"]:
         """The operations in the order in which they are worked out."""
         if self.operator is not None:
-            yield from self.left.operations()
-            yield from self.right.operations()
+            for operand in self.operands:
+                yield from operand.operations()
             yield self
 
 
@@ -160,7 +167,7 @@ def join(operator: str, left: Expression, right: Expression) -> Expression | Non
 
 def _splits(numbers: tuple[int, ...]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
     """Both parts of sorted numbers, the smaller first, neither empty; each division once."""
-    found = {}
+    found: dict[tuple[tuple[int, ...], tuple[int, ...]], None] = {}
     first, rest = numbers[0], numbers[1:]
     for chosen in range(2 ** len(rest) - 1):
         some = (first, *(number for place, number in enumerate(rest) if chosen >> place & 1))

@@ -61,11 +61,11 @@ def _gpqa(row: dict[str, Any], seed: int) -> dict[str, Any]:
 def _row(question: str, options: list[str], right: int | None, subject: str | None) -> dict[str, Any]:
     lines = [f"{letter}. {str(option).strip()}" for letter, option in zip(LETTERS, options, strict=False)]
     problem = "\n".join([str(question).strip(), "", *lines, "", INSTRUCTION])
-    usable = right is not None and 1 < len(options) <= len(LETTERS)
+    solution = framed(LETTERS[right]) if right is not None and 1 < len(options) <= len(LETTERS) else ""
     return {
         "prompt": conversation(problem),
         "demonstration": None,
-        "solution": framed(LETTERS[right]) if usable else "",
+        "solution": solution,
         "level": None,
         "subject": subject,
     }

@@ -96,8 +96,8 @@ def prepare(
     for start in range(0, len(kept), BATCH):
         part = kept[start : start + BATCH]
         texts = [row["demonstration"][-1]["content"] if row["demonstration"] else None for row in part]
-        shown = [index for index, text in enumerate(texts) if text]
-        verdicts = grader.grade([texts[index] for index in shown], [part[index]["solution"] for index in shown])
+        shown = {index: text for index, text in enumerate(texts) if text}
+        verdicts = grader.grade(list(shown.values()), [part[index]["solution"] for index in shown])
         right = dict(zip(shown, verdicts, strict=True))
         for index, row in enumerate(part):
             text = texts[index]

@@ -82,15 +82,16 @@ def reader_of(name: str, rows: Dataset, seed: int = 0) -> Callable[[dict[str, An
     """
     columns = rows.column_names
     reader = choices_reader(columns, seed) or maths_reader(columns)
-    missing = "" if reader else "a problem or an answer"
+    missing = ""
     if len(rows) and "reward_model" in columns:
         truth = rows[0]["reward_model"]
         if not isinstance(truth, dict) or "ground_truth" not in truth:
             missing = "reward_model.ground_truth"
-    if missing:
+    if reader is None or missing:
         raise ValueError(
             f"dataset={name!r} has the columns {', '.join(columns)}; expected one of {', '.join(PROBLEM)} with one of "
-            f"{', '.join(ANSWER + SOLUTION)}, or multiple choice as {EXPECTED}; missing: {missing}"
+            f"{', '.join(ANSWER + SOLUTION)}, or multiple choice as {EXPECTED}; missing: "
+            f"{missing or 'a problem or an answer'}"
         )
     return reader
 

@@ -101,7 +101,8 @@ def score_routes(
     """
     if not answers or not all(answers):
         raise ValueError("answers must hold at least one completion for each position")
-    first, solved = 0, {}
+    first = 0
+    solved: dict[int, bool] = {}
     for given, gold, number in zip(answers, action, route, strict=True):
         right = [read_action(completion_text(answer), lenient) == gold for answer in given[:attempts]]
         first += right[0]

@@ -127,9 +127,9 @@ def _blocks(info: Any) -> list[dict[str, str]]:
     for index, text in enumerate(_BLOCK.findall(info)):
         # The public text is not JSON: it has commas at the end of a block, and landmarks with quotes in them.
         lines = [line.strip() for line in text.splitlines() if line.strip()]
-        pairs = [_LINE.fullmatch(line) for line in lines]
-        if not all(pairs) or not pairs:
-            bad = next((line for line, pair in zip(lines, pairs, strict=True) if not pair), "")
+        pairs = [pair for line in lines if (pair := _LINE.fullmatch(line))]
+        if len(pairs) < len(lines) or not pairs:
+            bad = next((line for line in lines if not _LINE.fullmatch(line)), "")
             raise ValueError(f'block {index} has the line {bad[:40]!r}, expected "key": "value"')
         blocks.append({pair[1]: pair[2] for pair in pairs})
     return blocks
