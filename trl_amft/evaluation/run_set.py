@@ -65,7 +65,8 @@ def evaluate_set(
 
     Returns:
         `list[dict[str, Any]]`: one record per problem, in order: `id`, `rewards`, `tokens`, `truncated`, `answers`
-        (one form per answer, or `None` where the task has none), `undecided`, `level`, `subject`, `completions`.
+        (one form per answer, or `None` where the task has none), `undecided`, `level`, `subject`, `route` (of V-IRL),
+        `completions`.
     """
     settings = settings | {"set": name, "samples": samples, "seed": seed, "problems": fingerprint(dataset)}
     path = folder / f"{name}.samples.jsonl"
@@ -137,6 +138,7 @@ def _graded(rows: list[dict], drawn: list[list[Sample]], reward_funcs: list[Call
                 "undecided": int(undecided) if index == 0 else 0,
                 "level": row.get("level"),
                 "subject": row.get("subject"),
+                "route": row.get("route"),
                 "completions": [sample.text for sample in samples],
             }
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..tasks.virl_answers import ATTEMPTS
 from .estimators import interval, majority, mean_over_sets, paired_difference, pass_at_k
 
 
@@ -27,8 +28,9 @@ def summarize(records: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`: `accuracy` (share of right samples, avg@n), `pass` by k for the powers of two below n and for
         n, `majority` (`None` where answers have no form), each with `mean`, `low` and `high`; `reward`, `tokens`,
-        `truncated` (a share), `undecided`; `by_level` and `by_subject` where the columns exist; `ids` and `correct`
-        (right samples) by problem.
+        `truncated` (a share), `undecided`; `by_level` and `by_subject` where the columns exist; `route_success` (share
+        of routes of which every position is solved within two answers) where problems are positions of routes, else
+        `None`; `ids` and `correct` (right samples) by problem.
     """
     samples = len(records[0]["rewards"])
     correct = [sum(reward >= RIGHT for reward in record["rewards"]) for record in records]
@@ -50,6 +52,7 @@ def summarize(records: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
         "truncated": sum(truncated) / len(truncated),
         "undecided": sum(record["undecided"] for record in records),
         **{f"by_{column}": _by(column, records, shares, seed) for column in ("level", "subject")},
+        "route_success": _route_success(records, seed),
         "ids": [record["id"] for record in records],
         "correct": correct,
     }
@@ -64,6 +67,17 @@ def _by(column: str, records: list[dict], shares: list[float], seed: int) -> dic
         name: {"num_problems": len(values), **asdict(interval(values, seed=seed))}
         for name, values in sorted(groups.items())
     }
+
+
+def _route_success(records: list[dict], seed: int) -> dict[str, Any] | None:
+    solved: dict[int, bool] = {}
+    for record in records:
+        route, right = record.get("route"), max(record["rewards"][:ATTEMPTS]) >= RIGHT
+        if route is not None:
+            solved[route] = solved.get(route, True) and right
+    if not solved:
+        return None
+    return {"num_routes": len(solved), **asdict(interval([float(flag) for flag in solved.values()], seed=seed))}
 
 
 def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -102,14 +116,14 @@ def table_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
 
 def breakdown_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
     """
-    Rows of the table by level and by subject, in percent.
+    Rows of the table by level and by subject, and of whole routes, in percent.
 
     Args:
         results (`dict[str, dict[str, Any]]`):
             Summary by name of the set.
 
     Returns:
-        `list[list[str]]`: the head and one row per level and subject; empty if no set has any.
+        `list[list[str]]`: the head and one row per level, subject and set of routes; empty if no set has any.
     """
     rows = [
         [name, column, group, str(part["num_problems"]), _percent(part["mean"]), _range(part)]
@@ -117,6 +131,11 @@ def breakdown_rows(results: dict[str, dict[str, Any]]) -> list[list[str]]:
         for column in ("level", "subject")
         for group, part in result[f"by_{column}"].items()
     ]
+    for name, result in results.items():
+        # Results of earlier versions have none.
+        if (part := result.get("route_success")) is not None:
+            cells = [str(part["num_routes"]), _percent(part["mean"]), _range(part)]
+            rows.append([name, "route", f"all positions within {ATTEMPTS}", *cells])
     return [["set", "column", "group", "problems", "avg@k", "95 %"], *rows] if rows else []
 
 
