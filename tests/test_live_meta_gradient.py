@@ -30,7 +30,7 @@ class Recorder:
                 "sft": [p.grad.double().clone() for p in pieces],
                 "exp_avg": [p.exp_avg.double().clone() for p in pieces] if first.exp_avg is not None else None,
                 "exp_avg_sq": [p.exp_avg_sq.double().clone() for p in pieces] if first.exp_avg is not None else None,
-                "step": first.step,
+                "step": int(first.step),
                 "lr": first.lr,
             }
         )

@@ -16,6 +16,8 @@ from torch import Tensor
 # The largest prime below 2^20. A power of two would align the columns of weight matrices with one another.
 SKETCH_WIDTH = 1_048_573
 
+TOP_BIT = -(2**31)
+
 
 class GradientSketch:
     """
@@ -69,8 +71,9 @@ class GradientSketch:
             stop = min(start + self.width - bucket, values.numel())
             buckets = slice(bucket, bucket + stop - start)
             part = values[start:stop].to(sketch.dtype)
-            flipped = self._bucket_bits[buckets] * self._row_multiplier(row) < 0
-            sketch[buckets].add_(torch.where(flipped, -part, part))
+            # The top bit is the sign of a float32 too.
+            signs = (self._bucket_bits[buckets] * self._row_multiplier(row)).bitwise_and_(TOP_BIT)
+            sketch[buckets].add_(signs.bitwise_xor_(part.view(torch.int32)).view(torch.float32))
             start = stop
 
     def _row_multiplier(self, row: int) -> int:

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
-from .meta_gradient import adamw_derivative, clipping
-from .sharding import CHUNK_SIZE, GradientPiece, GradientShards
+from .meta_gradient import adamw_slope, clipping
+from .sharding import CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,8 @@ class TwoSegmentStep:
     def products(self) -> SegmentProducts:
         """Scalar products once both gradients are there."""
         squares, sft_squares, inners = [], [], []
-        for _, (_, rl, sft) in self._pieces_and_chunks():
+        pieces = list(self.shards.pieces())
+        for *_, rl, sft in self._chunks(pieces, [0] * len(pieces)):
             squares.append(rl.dot(rl))
             sft_squares.append(sft.dot(sft))
             inners.append(rl.dot(sft))
@@ -155,78 +156,77 @@ class TwoSegmentStep:
         """
         norm = math.sqrt(max(products.of(weights, weights), 0.0))
         clips = [clipping(norm, products.of(weights, d), self.shards.max_grad_norm) for d in directions]
-        sketches = None if learning_rate is None else [self.sketch.new() for _ in directions]
+        wanted = learning_rate is not None
+        valid = wanted and math.isfinite(norm) and learning_rate != 0.0
+        pieces = list(self.shards.pieces())
+        steps = steps_taken(pieces) if valid and self.preconditioner == "adamw" else [1] * len(pieces)
+        valid = valid and all(step >= 1 for piece, step in zip(pieces, steps, strict=True) if piece is not None)
+        sketches = torch.stack([self.sketch.new() for _ in directions]) if wanted else None
         squares: list[list[Tensor]] = [[] for _ in directions]
-        valid = math.isfinite(norm) and learning_rate != 0.0
-        for piece, (start, rl, sft) in self._pieces_and_chunks():
-            mixed = torch.add(weights[0] * rl, sft, alpha=weights[1])
+        for piece, step, start, rl, sft in self._chunks(pieces, steps):
+            derivatives = [torch.mul(rl, d[0]).add_(sft, alpha=d[1]) for d in directions] if valid else []
+            # The copy of g_RL is not needed any more.
+            mixed = rl.mul_(weights[0]).add_(sft, alpha=weights[1])
             piece.grad[start : start + mixed.numel()].copy_(mixed)
-            if sketches is None or not valid:
+            if not valid:
                 continue
             rate = piece.lr / learning_rate
-            for index, (direction, clip) in enumerate(zip(directions, clips, strict=True)):
-                difference = torch.add(direction[0] * rl, sft, alpha=direction[1])
-                derivative = self._derivative(piece, start, mixed, difference, clip.scale, clip.shrink, rate)
-                if derivative is None:
-                    valid = False
-                    break
-                self.sketch.add_(sketches[index], piece.offset + start, derivative)
-                squares[index].append(derivative.dot(derivative))
+            if self.preconditioner == "sgd":
+                # As printed: without clipping.
+                derivatives = [derivative.mul_(-rate) for derivative in derivatives]
+            else:
+                clipped = mixed.mul_(clips[0].scale)
+                slope = self._slope(piece, step, start, clipped, rate)
+                for derivative, clip in zip(derivatives, clips, strict=True):
+                    derivative.mul_(clip.scale).sub_(clipped, alpha=clip.shrink / clip.scale).mul_(slope)
+            for sketch, square, derivative in zip(sketches, squares, derivatives, strict=True):
+                self.sketch.add_(sketch, piece.offset + start, derivative)
+                square.append(derivative.dot(derivative))
         self._rl_grads = []
         self.shards.step(norm)
         if sketches is None:
             return None
         # Every process reaches all sums, whatever it found.
-        voids = self._total([torch.tensor(0.0 if valid else 1.0, device=self.shards.device)])
-        totals = self._totals(squares)
-        sketches = [self.shards.sum_over_shards(sketch) for sketch in sketches]
+        voids, *totals = self._totals(squares, 0.0 if valid else 1.0)
+        sketches = self.shards.sum_over_shards(sketches)
         if voids > 0.0 or not all(map(math.isfinite, totals)):
             return None
         return [(sketch, math.sqrt(total)) for sketch, total in zip(sketches, totals, strict=True)]
 
-    def _derivative(
-        self,
-        piece: GradientPiece,
-        start: int,
-        mixed: Tensor,
-        difference: Tensor,
-        scale: float,
-        shrink: float,
-        rate: float,
-    ) -> Tensor | None:
-        """dθ'/dμ on one chunk at learning rate `rate`; `None` where it is void."""
-        if self.preconditioner == "sgd":
-            return difference.mul_(-rate)
-        if piece.exp_avg is None or piece.exp_avg_sq is None or piece.step < 1:
-            return None
-        part = slice(start, start + mixed.numel())
-        return adamw_derivative(
-            grad=scale * mixed,
-            grad_derivative=difference.mul_(scale).sub_(mixed, alpha=shrink),
+    @staticmethod
+    def _slope(piece: GradientPiece, step: int, start: int, clipped: Tensor, rate: float) -> Tensor:
+        """dθ'/dĝ on one chunk at learning rate `rate`, elementwise."""
+        part = slice(start, start + clipped.numel())
+        return adamw_slope(
+            grad=clipped,
             exp_avg=at_least_float32(piece.exp_avg[part]),
             exp_avg_sq=at_least_float32(piece.exp_avg_sq[part]),
-            step=piece.step,
+            step=step,
             lr=rate,
             betas=piece.betas,
             eps=piece.eps,
         )
 
-    def _pieces_and_chunks(self) -> Iterator[tuple[GradientPiece, tuple[int, Tensor, Tensor]]]:
-        for piece, rl_grad in zip(self.shards.pieces(), self._rl_grads, strict=True):
+    def _chunks(
+        self, pieces: list[GradientPiece | None], steps: list[int]
+    ) -> Iterator[tuple[GradientPiece, int, int, Tensor, Tensor]]:
+        """Piece, its steps, the first element of a chunk, and both gradients there, at least in float32."""
+        for piece, step, rl_grad in zip(pieces, steps, self._rl_grads, strict=True):
             if piece is None:
                 continue
             for start in range(0, piece.grad.numel(), CHUNK_SIZE):
                 part = slice(start, start + CHUNK_SIZE)
-                sft = piece.grad[part].to(torch.promote_types(piece.grad.dtype, torch.float32), copy=True)
+                sft = at_least_float32(piece.grad[part])
                 rl = at_least_float32(rl_grad[part]) if rl_grad is not None else torch.zeros_like(sft)
-                yield piece, (start, rl, sft)
+                yield piece, step, start, rl, sft
 
     def _total(self, parts: list[Tensor]) -> float:
         return self._totals([parts])[0]
 
-    def _totals(self, lists: list[list[Tensor]]) -> list[float]:
-        """Sums over chunks and shards in float64, with one transfer to the host."""
+    def _totals(self, lists: list[list[Tensor]], *host: float) -> list[float]:
+        """Sums over shards of numbers, and of lists of chunks' scalars, in float64; with one transfer to the host."""
         parts = [part for chunks in lists for part in chunks]
         values = torch.stack(parts).cpu().double() if parts else torch.zeros(0, dtype=torch.float64)
         sums = [chunks.sum() for chunks in values.split([len(chunks) for chunks in lists])]
-        return self.shards.sum_over_shards(torch.stack(sums)).tolist()
+        own = torch.stack([torch.tensor(number, dtype=torch.float64) for number in host] + sums)
+        return self.shards.sum_over_shards(own).tolist()

@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .interface import CHUNK_SIZE, GradientPiece, GradientShards
+from .interface import CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
 from .replicated import ReplicatedGradients
 
 
@@ -44,4 +44,11 @@ def open_gradients(
     return ReplicatedGradients(model, optimizer, accelerator, max_grad_norm)
 
 
-__all__ = ["CHUNK_SIZE", "GradientPiece", "GradientShards", "ReplicatedGradients", "open_gradients"]
+__all__ = [
+    "CHUNK_SIZE",
+    "GradientPiece",
+    "GradientShards",
+    "ReplicatedGradients",
+    "open_gradients",
+    "steps_taken",
+]

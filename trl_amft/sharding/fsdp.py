@@ -54,7 +54,7 @@ class FsdpGradients(ReplicatedGradients):
             grad=grad.view(-1),
             exp_avg=_local(state["exp_avg"]) if known else None,
             exp_avg_sq=_local(state["exp_avg_sq"]) if known else None,
-            step=int(_local(state["step"])) if known else 0,
+            step=_local(state["step"]) if known else 0,
             lr=float(group["lr"]),
             betas=group.get("betas", (0.0, 0.0)),
             eps=group.get("eps", 0.0),

@@ -29,8 +29,8 @@ class GradientPiece:
             Adam's first moment before the step; `None` where the optimizer has no such state yet.
         exp_avg_sq (`torch.Tensor` of shape (n,), *optional*):
             Adam's second moment before the step.
-        step (`int`):
-            Optimizer steps already taken.
+        step (`int` or `torch.Tensor` of one element):
+            Optimizer steps already taken, as the optimizer keeps them; see [`steps_taken`].
         lr (`float`):
             Learning rate of the coming step.
         betas (`tuple[float, float]`):
@@ -43,10 +43,28 @@ class GradientPiece:
     grad: Tensor
     exp_avg: Tensor | None
     exp_avg_sq: Tensor | None
-    step: int
+    step: int | Tensor
     lr: float
     betas: tuple[float, float]
     eps: float
+
+
+def steps_taken(pieces: list[GradientPiece | None]) -> list[int]:
+    """
+    Optimizer steps of each piece on the host. A fused optimizer counts on the device, for each parameter; reading the
+    counts one by one would wait for the device as often as there are parameters.
+
+    Args:
+        pieces (`list[GradientPiece | None]`):
+            The pieces of this process.
+
+    Returns:
+        `list[int]`: 0 for no piece, and where the optimizer has no state yet.
+    """
+    steps = [0 if piece is None else piece.step for piece in pieces]
+    counts = [step.detach().reshape(()) for step in steps if isinstance(step, Tensor)]
+    read = iter(torch.stack(counts).tolist() if counts else [])
+    return [int(next(read)) if isinstance(step, Tensor) else int(step) for step in steps]
 
 
 class GradientShards(ABC):

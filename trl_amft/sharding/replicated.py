@@ -57,7 +57,7 @@ class ReplicatedGradients(GradientShards):
             grad=parameter.grad.view(-1),
             exp_avg=state["exp_avg"].reshape(-1) if known else None,
             exp_avg_sq=state["exp_avg_sq"].reshape(-1) if known else None,
-            step=int(state["step"]) if known else 0,
+            step=state["step"] if known else 0,
             lr=float(group["lr"]),
             betas=group.get("betas", (0.0, 0.0)),
             eps=group.get("eps", 0.0),

@@ -94,7 +94,7 @@ class ZeroGradients(GradientShards):
             grad=grad,
             exp_avg=state["exp_avg"].view(-1)[part] if known else None,
             exp_avg_sq=state["exp_avg_sq"].view(-1)[part] if known else None,
-            step=int(state["step"]) if known else 0,
+            step=state["step"] if known else 0,
             lr=float(group["lr"]),
             betas=group.get("betas", (0.0, 0.0)),
             eps=group.get("eps", 0.0),
