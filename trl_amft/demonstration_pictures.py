@@ -12,7 +12,7 @@ import torch
 from PIL.Image import Image
 from torch import Tensor
 from transformers import ProcessorMixin
-from trl.data_utils import is_conversational, prepare_multimodal_messages
+from trl.data_utils import prepare_multimodal_messages
 
 
 # What processors tell about every token, besides its id.
@@ -60,7 +60,7 @@ def place_pictures(
             f"{count}, and the model has a tokenizer only: take a model that sees, or drop the columns 'image' and "
             "'images'"
         )
-    if not is_conversational({"prompt": prompt}):
+    if isinstance(prompt, str) or isinstance(completion, str):
         raise ValueError(f"{count} and plain text as its prompt: give messages, which have a place for them")
     try:
         return prepare_multimodal_messages(prompt, pictures), prepare_multimodal_messages(completion)
@@ -91,17 +91,16 @@ def picture_inputs(
         `dict[str, torch.Tensor]`: `pixel_values` and whatever else the processor gives with them. Fields of tokens
         have the shape (batch_size, length), with 0 after the prompt.
     """
-    inputs = dict(
-        processor.apply_chat_template(
-            prompts,
-            add_generation_prompt=True,
-            tokenize=True,
-            return_dict=True,
-            return_tensors="pt",
-            processor_kwargs={"padding": True},
-            **template_kwargs,
-        )
+    read: Any = processor.apply_chat_template(
+        prompts,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
+        processor_kwargs={"padding": True},
+        **template_kwargs,
     )
+    inputs = dict(read)
     del inputs["input_ids"]
     mask = inputs.pop("attention_mask").bool()
     for name in TOKEN_FIELDS:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset, Features, IterableDataset, List, Value
+from transformers import ProcessorMixin
 
+from .compat import as_mapping
 from .demonstrations import (
     COMPLETION_IDS,
     PICTURES,
@@ -189,7 +191,7 @@ class StreamDemonstrations:
                 raise ValueError(no_demonstration_left(self.counts, self.tokenize.max_length))
 
 
-def no_demonstration_left(counts: Counter, max_length: int) -> str:
+def no_demonstration_left(counts: Counter, max_length: int | None) -> str:
     """One line on why nothing is left of a demonstration set, with the remedies that apply."""
     found = {status: count for status, count in sorted(counts.items()) if count}
     remedies = {
@@ -219,7 +221,8 @@ def read_demonstrations(
     Raises:
         `ValueError`: if no demonstration is usable.
     """
-    args = trainer.args
+    args, reader = trainer.args, trainer.processing_class
+    assert args.max_demonstration_length is not None, "AMFTConfig fills it in"
     tokenize = DemonstrationTokenizer(
         tokenizer=trainer._tokenizer,
         eos_token_ids=trainer.eos_token_ids,
@@ -229,9 +232,9 @@ def read_demonstrations(
         template_kwargs={
             "tools": trainer.tools or None,
             "chat_template": trainer.chat_template,
-            **trainer.chat_template_kwargs,
+            **as_mapping(trainer.chat_template_kwargs),
         },
-        processor=trainer.processing_class if trainer._is_vlm else None,
+        processor=reader if isinstance(reader, ProcessorMixin) and trainer._is_vlm else None,
     )
     if isinstance(dataset, IterableDataset):
         stream = StreamDemonstrations(dataset, tokenize)

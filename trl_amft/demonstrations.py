@@ -102,7 +102,7 @@ class DemonstrationTokenizer:
         """
         row = to_prompt_completion(example, self.column)
         if row is None:
-            absent = {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: []}
+            absent: dict[str, Any] = {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: []}
             return {**absent, PICTURES: 0, STATUS: "absent"}
         pictures = pictures_of(example)
         if pictures:
@@ -134,7 +134,7 @@ class DemonstrationTokenizer:
         Returns:
             `dict[str, torch.Tensor]`: empty for rows without pictures.
         """
-        if not rows or not rows[0][PICTURES]:
+        if self.processor is None or not rows or not rows[0][PICTURES]:
             return {}
         prompts = [
             place_pictures(row["prompt"], row["completion"], pictures_of(row), self.processor)[0] for row in rows

@@ -8,7 +8,8 @@ that the sum over the step does not depend on the number of processes.
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,8 @@ CHOSEN, SLOT, REWARD = "demonstration_chosen", "demonstration_slot", "rollout_re
 GROUP_MEAN, GROUP_SIZE, DEMONSTRATION_REWARD = "group_mean_reward", "group_size", "demonstration_reward"
 
 
-class DemonstrationRow(NamedTuple):
+@dataclass(frozen=True)
+class DemonstrationRow:
     """
     A demonstration of a step.
 

@@ -6,6 +6,7 @@ problem in one line with its remedy.
 import json
 import math
 import statistics
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -62,6 +63,7 @@ def filter_by_reward(trainer: "AMFTTrainer") -> None:
         `ValueError`: if nothing is left, or the set is streamed.
     """
     threshold, demonstrations = trainer.args.demonstration_min_reward, trainer.demonstrations
+    assert threshold is not None, "the trainer has looked"
     if not isinstance(demonstrations, MapDemonstrations):
         raise ValueError(
             f"demonstration_min_reward={threshold} needs demonstrations that can be indexed, got an IterableDataset: "
@@ -86,9 +88,12 @@ def run_self_check(trainer: "AMFTTrainer") -> list[str]:
     Returns:
         `list[str]`: the problems found, one line each.
     """
-    rows = trainer.demonstrations.sample(SAMPLE_SIZE)
+    demonstrations = trainer.demonstrations
+    assert demonstrations is not None, "the trainer has looked"
+    rows = demonstrations.sample(SAMPLE_SIZE)
     problems = [*token_problems(trainer._tokenizer, trainer.args, rows), *_overlap_problems(trainer)]
-    lines = ["AMFT start-up check", f"  versions: {_versions()}", *_batch_lines(trainer), *_set_lines(trainer, rows)]
+    lines = ["AMFT start-up check", f"  versions: {_versions()}", *_batch_lines(trainer)]
+    lines += _set_lines(trainer, demonstrations.counts, rows)
     rewards, failure = _rewards(trainer, rows)
     if failure:
         lines.append(f"  rewards of demonstrations: not scored ({failure})")
@@ -130,8 +135,8 @@ def _batch_lines(trainer: "AMFTTrainer") -> list[str]:
     return lines
 
 
-def _set_lines(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> list[str]:
-    counts = ", ".join(f"{count} {status}" for status, count in sorted(trainer.demonstrations.counts.items()))
+def _set_lines(trainer: "AMFTTrainer", found: Counter, rows: list[dict[str, Any]]) -> list[str]:
+    counts = ", ".join(f"{count} {status}" for status, count in sorted(found.items()))
     lines = [f"  demonstrations: {counts or 'streamed'}"]
     if rows:
         completions = [len(row[COMPLETION_IDS]) for row in rows]
@@ -177,9 +182,8 @@ def token_problems(tokenizer: PreTrainedTokenizerBase, args: AMFTConfig, rows: l
     if bos is not None and any(row[PROMPT_IDS][:2] == [bos, bos] for row in rows):
         problems.append("prompts start with two BOS tokens: remove the BOS text from the prompt column")
     for row in rows:
-        if tokenizer.decode(row[PROMPT_IDS]).rstrip().endswith("<think>") and tokenizer.decode(
-            row[COMPLETION_IDS]
-        ).lstrip().startswith("<think>"):
+        asked, answered = tokenizer.batch_decode([row[PROMPT_IDS], row[COMPLETION_IDS]])
+        if asked.rstrip().endswith("<think>") and answered.lstrip().startswith("<think>"):
             problems.append("<think> is doubled: the generation prompt ends with it, so strip it from demonstrations")
             break
     unfinished = sum(row[STATUS] == "truncated" for row in rows)

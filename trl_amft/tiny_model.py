@@ -8,6 +8,7 @@ checkpoint.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -155,7 +156,8 @@ def build_tiny_model(
             with _not_sharded():
                 model = LlavaForConditionalGeneration(_image_config(config, tokenizer, image_pixels))
         else:
-            model = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)](config)
+            model_class: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+            model = model_class(config)
     return model.train(), _image_processor(tokenizer, image_pixels) if sees else tokenizer
 
 
@@ -182,7 +184,7 @@ def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerF
             patch_size=PATCH_PIXELS,
         ),
         text_config=text_config,
-        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE_TOKEN),
+        image_token_index=tokenizer.get_vocab()[IMAGE_TOKEN],
         vision_feature_layer=-1,
     )
 

@@ -168,7 +168,7 @@ class TwoSegmentStep:
             # The copy of g_RL is not needed any more.
             mixed = rl.mul_(weights[0]).add_(sft, alpha=weights[1])
             piece.grad[start : start + mixed.numel()].copy_(mixed)
-            if not valid:
+            if learning_rate is None or sketches is None or not valid:
                 continue
             rate = piece.lr / learning_rate
             if self.preconditioner == "sgd":
@@ -196,6 +196,7 @@ class TwoSegmentStep:
     @staticmethod
     def _slope(piece: GradientPiece, step: int, start: int, clipped: Tensor, rate: float) -> Tensor:
         """dθ'/dĝ on one chunk at learning rate `rate`, elementwise."""
+        assert piece.exp_avg is not None and piece.exp_avg_sq is not None, "a step was made"
         part = slice(start, start + clipped.numel())
         return adamw_slope(
             grad=clipped,

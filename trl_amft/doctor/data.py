@@ -11,6 +11,7 @@ from trl.data_utils import is_conversational
 
 from ..cli.arguments import Recipe
 from ..cli.data import RunData
+from ..compat import as_mapping
 from ..demonstration_pictures import pictures_of
 from ..demonstrations import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer, to_prompt_completion
 from ..input_checks import needs_demonstrations
@@ -36,12 +37,12 @@ def check_schema(data: RunData) -> list[Finding]:
     # Prompts that differ in their pictures only are the same in words.
     shown = {"image", "images"} & set(train.column_names or [])
     if isinstance(train, Dataset) and isinstance(held_out, Dataset) and not shown:
-        trained = {str(prompt) for prompt in data.train_dataset["prompt"]}
-        overlap = sum(str(prompt) in trained for prompt in data.held_out_dataset["prompt"])
+        trained = {str(prompt) for prompt in train["prompt"]}
+        overlap = sum(str(prompt) in trained for prompt in held_out["prompt"])
         if overlap:
             found.append(
                 problem(
-                    f"{overlap} of {len(data.held_out_dataset)} held-out prompts are also trained on: take them out "
+                    f"{overlap} of {len(held_out)} held-out prompts are also trained on: take them out "
                     "of one of the two sets"
                 )
             )
@@ -64,7 +65,7 @@ def load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerBase | None, Find
 def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | None]:
     """What reads pictures for the policy, `None` if nothing does; with a line where that cannot be found out."""
     if recipe.run.tiny_model is not None:
-        processor = build_tiny_model(**recipe.run.tiny_model)[1]
+        processor = build_tiny_model(**as_mapping(recipe.run.tiny_model))[1]
     else:
         name = recipe.model.model_name_or_path
         try:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import prepare_multimodal_messages
 
 
@@ -23,7 +24,9 @@ def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
                 module.training = flag
 
 
-def render_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict) -> list[str]:
+def render_prompts(
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin, prompts: list, template_kwargs: dict
+) -> list[str]:
     """
     Prompts as the model reads them.
 
@@ -40,11 +43,18 @@ def render_prompts(tokenizer: PreTrainedTokenizerBase, prompts: list, template_k
     """
     if isinstance(prompts[0], str):
         return list(prompts)
-    return tokenizer.apply_chat_template(prompts, tokenize=False, add_generation_prompt=True, **template_kwargs)
+    # What a template gives depends on its arguments.
+    rendered: Any = tokenizer.apply_chat_template(
+        prompts, tokenize=False, add_generation_prompt=True, **template_kwargs
+    )
+    return rendered
 
 
 def tokenize_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: list, template_kwargs: dict, pictures: list[list] | None = None
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
+    prompts: list,
+    template_kwargs: dict,
+    pictures: list[list] | None = None,
 ) -> BatchEncoding | BatchFeature:
     """
     Prompts as token ids, padded on the left.
@@ -64,7 +74,7 @@ def tokenize_prompts(
         what the processor makes of them.
     """
     if pictures is not None and any(pictures):
-        return tokenizer.apply_chat_template(
+        read: Any = tokenizer.apply_chat_template(
             [prepare_multimodal_messages(prompt, shown) for prompt, shown in zip(prompts, pictures, strict=True)],
             add_generation_prompt=True,
             tokenize=True,
@@ -73,6 +83,7 @@ def tokenize_prompts(
             processor_kwargs={"padding": True, "padding_side": "left"},
             **template_kwargs,
         )
+        return read
     # A chat template writes the special tokens itself.
     return tokenizer(
         render_prompts(tokenizer, prompts, template_kwargs),
@@ -85,8 +96,8 @@ def tokenize_prompts(
 
 def generate(
     model: PreTrainedModel,
-    prompts: BatchEncoding,
-    max_completion_length: int,
+    prompts: BatchEncoding | BatchFeature,
+    max_completion_length: int | None,
     temperature: float,
     eos_token_ids: list[int],
     top_p: float = 1.0,
@@ -99,8 +110,8 @@ def generate(
             The model.
         prompts (`BatchEncoding`):
             From [`tokenize_prompts`].
-        max_completion_length (`int`):
-            Longest completion in tokens.
+        max_completion_length (`int`, *optional*):
+            Longest completion in tokens; `None` leaves it to the model's generation settings.
         temperature (`float`):
             Sampling temperature; 0 takes the likeliest token.
         eos_token_ids (`list[int]`):
@@ -111,11 +122,13 @@ def generate(
     Returns:
         `list[list[int]]`: up to and including the first end-of-sequence token.
     """
-    inputs = prompts.to(model.device)
+    inputs: Any = prompts.to(model.device)
+    # Mixed into the classes of the models, which type checkers do not see.
+    sampler: Any = model
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
     # As in training: a token that stands for a picture has no picture in an answer.
     picture = {"suppress_tokens": [model.config.image_token_id]} if "pixel_values" in inputs else {}
-    sequences = model.generate(
+    sequences = sampler.generate(
         **inputs,
         max_new_tokens=max_completion_length,
         eos_token_id=eos_token_ids,

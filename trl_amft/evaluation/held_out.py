@@ -7,10 +7,11 @@ not independent draws from the task.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..demonstration_pictures import pictures_of
 from .generation import generate, tokenize_prompts, undisturbed
@@ -48,12 +49,12 @@ class HeldOutResult:
 
 def evaluate_held_out(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | ProcessorMixin,
     dataset: Dataset,
     reward_funcs: list[Callable],
     *,
     num_samples: int = 4,
-    max_completion_length: int,
+    max_completion_length: int | None,
     temperature: float = 1.0,
     batch_size: int = 256,
     seed: int = 0,
@@ -76,8 +77,8 @@ def evaluate_held_out(
             Reward functions with TRL's signature. `None` in their result means "not applicable" and counts as 0.
         num_samples (`int`, *optional*, defaults to `4`):
             Samples per problem.
-        max_completion_length (`int`):
-            Longest completion in tokens.
+        max_completion_length (`int`, *optional*):
+            Longest completion in tokens; `None` leaves it to the model's generation settings.
         temperature (`float`, *optional*, defaults to `1.0`):
             Sampling temperature, greater than 0.
         batch_size (`int`, *optional*, defaults to `256`):
@@ -102,7 +103,8 @@ def evaluate_held_out(
             f"reward_weights={weights} does not match the {len(reward_funcs)} reward functions; give one weight each"
         )
 
-    eos_token_ids = eos_token_ids or [getattr(tokenizer, "tokenizer", tokenizer).eos_token_id]
+    texts_only: Any = getattr(tokenizer, "tokenizer", tokenizer)
+    eos_token_ids = eos_token_ids or [texts_only.eos_token_id]
     rows = [row for row in dataset for _ in range(num_samples)]
     rewards, lengths, truncated = [], [], 0
     with undisturbed(model, seed):

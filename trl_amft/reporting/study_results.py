@@ -3,6 +3,7 @@
 import json
 import math
 from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
@@ -149,7 +150,7 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
         # A rate with fewer seeds is one that is not finished.
         most = max(map(len, rates.values()))
         full = [found for found in rates.values() if len(found) == most]
-        cells[pair] = sorted(max(full, key=lambda found: _mean_accuracy(found)), key=lambda row: row["seed"])
+        cells[pair] = sorted(max(full, key=_mean_accuracy), key=lambda row: row["seed"])
     best_of = {}
     for condition in conditions:
         found = {name: cells[name, condition] for name in oracle if (name, condition) in cells}
@@ -161,7 +162,7 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
     return StudyResults(order, [name for name in conditions if name in seen], cells, refused, best_of)
 
 
-def _mean_accuracy(rows: list[dict[str, Any]]) -> float:
+def _mean_accuracy(rows: Iterable[dict[str, Any]]) -> float:
     return fmean(row["accuracy"] for row in rows)
 
 

@@ -73,10 +73,11 @@ def work_out(expression: Expression, numbers: tuple[int, ...], target: int, read
     left = list(map(Fraction, numbers))
     lines = [f"[{' '.join(map(str, numbers))}]"] if read_off else []
     for step in expression.operations():
-        left.remove(step.left.value)
-        left.remove(step.right.value)
+        before, after = step.operands
+        left.remove(before.value)
+        left.remove(after.value)
         left.append(step.value)
-        operation = f"{written(step.left.value)}{step.operator}{written(step.right.value)}"
+        operation = f"{written(before.value)}{step.operator}{written(after.value)}"
         lines.append(
             f"{operation}={step.value}[{' '.join(map(written, left))}]" if left[1:] else f"{operation}={target}"
         )
