@@ -12,7 +12,7 @@ from ..demonstrations import check_columns
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
 from .recipe_fields import RecipeArguments
-from .rewards import load_reward
+from .rewards import load_reward, with_exploration
 from .usage import UsageError, suggest
 
 
@@ -89,6 +89,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         if isinstance(held_out, IterableDataset):
             held_out = Dataset.from_list(list(held_out))
         accuracy_funcs = rewards[:1]
+    if run.exploration_reward is not None:
+        rewards = with_exploration(rewards, accuracy_funcs, as_mapping(run.exploration_reward))
     if run.demonstration_dataset_name is not None:
         name = run.demonstration_dataset_name
         splits = _load("demonstration_dataset_name", name, run.demonstration_dataset_config, run.dataset_streaming)

@@ -48,6 +48,9 @@ class RecipeArguments(ScriptArguments):
             Reward functions, each as an import path `"package.module:function"` or as the name of a reward of
             `trl.rewards`. Required with `dataset_name`; with `task` they are added to the task's own. The held-out
             accuracy is measured with the task's rewards, or with the first of these.
+        exploration_reward (`dict`, *optional*):
+            Arguments of [`~trl_amft.rewards.ExplorationReward`], which is put around the reward of the accuracy. Its
+            `judge` is an import path as in `reward_funcs`.
         demonstration_dataset_name (`str`, *optional*):
             Demonstrations with the columns `"prompt"` and `"completion"`: a local JSON lines or Parquet file, a
             folder, or a name on the Hub. Replaces those of the task.
@@ -80,6 +83,10 @@ class RecipeArguments(ScriptArguments):
         default=None,
         metadata={"help": "Rewards as `package.module:function`, or names of rewards in `trl.rewards`."},
     )
+    exploration_reward: dict | str | None = field(
+        default=None,
+        metadata={"help": "Arguments of the exploration reward, see [Rewards and data](rewards_and_data.md)."},
+    )
     demonstration_dataset_name: str | None = field(
         default=None,
         metadata={"help": "Demonstrations: JSON lines or Parquet file, folder, or name on the Hub."},
@@ -106,7 +113,7 @@ class RecipeArguments(ScriptArguments):
     )
 
     def __post_init__(self):
-        for name in ("task_kwargs", "tiny_model", "model_config"):
+        for name in ("task_kwargs", "tiny_model", "model_config", "exploration_reward"):
             setattr(self, name, _as_mapping(name, getattr(self, name)))
         if (self.task is None) == (self.dataset_name is None):
             raise UsageError(f"task={self.task!r} and dataset_name={self.dataset_name!r}: give exactly one of the two")

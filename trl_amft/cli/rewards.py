@@ -5,9 +5,11 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import trl.rewards
 
+from ..rewards import ExplorationReward
 from .usage import UsageError, suggest
 
 
@@ -47,3 +49,33 @@ def load_reward(path: str) -> Callable:
         public = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise UsageError(f"reward_funcs has {path!r}, but {module_name!r} has no {name!r}; {suggest(name, public)}")
     return function
+
+
+def with_exploration(rewards: list[Callable], correctness: list[Callable], options: dict[str, Any]) -> list[Callable]:
+    """
+    Put the exploration reward in the place of correctness.
+
+    Args:
+        rewards (`list[Callable]`):
+            Rewards of the training.
+        correctness (`list[Callable]`):
+            Those among them that make up the accuracy.
+        options (`dict[str, Any]`):
+            Arguments of [`~trl_amft.rewards.ExplorationReward`], its judge as an import path.
+
+    Returns:
+        `list[Callable]`
+    """
+    known = [name for name in inspect.signature(ExplorationReward).parameters if name != "correctness"]
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f"exploration_reward has no argument {name}={value!r}; {suggest(name, known)}")
+    if len(correctness) != 1:
+        raise UsageError(f"exploration_reward needs one reward that says what is right, found {len(correctness)}")
+    if options.get("judge") is not None:
+        options = {**options, "judge": load_reward(options["judge"])}
+    try:
+        around = ExplorationReward(correctness[0], **options)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"exploration_reward: {error}") from None
+    return [around if reward is correctness[0] else reward for reward in rewards]

@@ -1,0 +1,6 @@
+"""Rewards that are built around the reward of a task."""
+
+from .exploration import ExplorationReward
+
+
+__all__ = ["ExplorationReward"]
