@@ -9,7 +9,8 @@ import pytest
 from report_runs import HOSTILE, checkpoints, run_folder, write_lines
 
 from trl_amft.cli import report
-from trl_amft.reporting.panels import PANELS, moved_by_entropy, moved_by_evidence, tokens_per_second
+from trl_amft.reporting.curves import moved_by_entropy, moved_by_evidence, tokens_per_second
+from trl_amft.reporting.panels import PANELS
 from trl_amft.reporting.report_figures import mu_bounds
 from trl_amft.reporting.run_folder import read_run
 from trl_amft.reporting.run_report import distinct_names, short
@@ -64,7 +65,7 @@ class TestPage:
         text = page.read_text()
         for part in (
             "Finished: 40 steps. Log: log.jsonl.",
-            "0.100 ± 0.020",
+            "0.100\u00a0±\u00a00.020",
             "trl_amft 0.1.0, trl 1.16.0",
             "mu_entropy_lr: 0.1",
             "right 1",

@@ -122,12 +122,21 @@ def _numbers(run: Run) -> list[tuple[str, str]]:
 def _evaluations(run: Run) -> tuple[tuple[str, ...], Iterable[tuple[object, ...]]]:
     rows = {row["step"]: row for row in run.log if f"{HELD_OUT}accuracy" in row}
     head = ("step", "accuracy ± SE", "problems", "samples each", "tokens, mean", "cut", "seconds of training")
-    keys = ("num_problems", "num_samples", "mean_completion_tokens", "truncated_share", "seconds")
+    keys = ("num_problems", "num_samples", "mean_completion_tokens", "truncated_share")
     accuracy = {step: with_error(value, error) for step, value, error in run.held_out}
     return head, [
-        (step, accuracy.get(step, "–"), *(short(row.get(f"{HELD_OUT}{key}")) for key in keys))
+        (
+            step,
+            accuracy.get(step, "–"),
+            *(short(row.get(f"{HELD_OUT}{key}")) for key in keys),
+            _seconds(row.get(f"{HELD_OUT}seconds")),
+        )
         for step, row in sorted(rows.items())
     ]
+
+
+def _seconds(value: object) -> str:
+    return short(round(value, 1) if isinstance(value, float) and math.isfinite(value) else value)
 
 
 def _samples(run: Run) -> str:
@@ -223,7 +232,8 @@ def _differences(runs: list[Run], names: list[str]) -> str:
 
 def with_error(value: float, error: float) -> str:
     """A number with its standard error, where there is one."""
-    return f"{value:.3f} ± {error:.3f}" if math.isfinite(error) else f"{value:.3f}"
+    # The spaces do not break, so that a narrow cell keeps both on one line.
+    return f"{value:.3f}\u00a0±\u00a0{error:.3f}" if math.isfinite(error) else f"{value:.3f}"
 
 
 def short(value: object) -> str:
