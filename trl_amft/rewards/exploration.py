@@ -167,8 +167,9 @@ class ExplorationReward:
                 if index in judged:
                     metrics["exploration/judge"] = judged[index]
             rewards.append(right)
-            for name, value in metrics.items() if log_metric is not None else ():
-                log_metric(name, value)
+            if log_metric is not None:
+                for name, value in metrics.items():
+                    log_metric(name, value)
         return rewards
 
     def _active(self, prompts: list, columns: dict[str, Any], correct: list[float | None]) -> list[bool]:
@@ -195,6 +196,6 @@ class ExplorationReward:
 
 def _key(prompt: Any, columns: dict[str, Any], index: int) -> str:
     """The same for completions of the same prompt with the same pictures."""
-    row = {name: columns[name][index] for name in ("image", "images") if name in columns}
+    row: dict[str, Any] = {name: columns[name][index] for name in ("image", "images") if name in columns}
     text = json.dumps(prompt, sort_keys=True, default=lambda picture: pictures_digest({"image": picture}))
     return hashlib.sha1((text + pictures_digest(row)).encode()).hexdigest()
