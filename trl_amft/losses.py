@@ -1,6 +1,7 @@
 """L_SFT: negative log-likelihood of demonstration tokens at temperature 1; and the plain policy gradient."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -36,8 +37,8 @@ class SFTLoss(NamedTuple):
 
 
 # Token weights, (batch_size, seq_len − 1), from detached log-probabilities of the labelled tokens, the mask of these,
-# and the logits that predict them.
-TokenWeights = Callable[[Tensor, Tensor, Tensor], Tensor | None]
+# and a function that gives the entropies of the predictions.
+TokenWeights = Callable[[Tensor, Tensor, Callable[[], Tensor]], Tensor | None]
 
 
 def sft_loss(
@@ -65,19 +66,50 @@ def sft_loss(
     nll = F.cross_entropy(
         at_least_float32(predictions.flatten(0, 1)), targets.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
     ).view(targets.shape)
-    mask = targets != IGNORE_INDEX
-    rows = mask.to(nll.dtype)
+    correct = predictions.detach().argmax(-1) == targets
+    entropies = partial(token_entropies, predictions)
+    return token_loss(-nll, correct, targets != IGNORE_INDEX, entropies, row_weights, token_weights)
+
+
+def token_loss(
+    log_probs: Tensor,
+    correct: Tensor,
+    mask: Tensor,
+    entropies: Callable[[], Tensor],
+    row_weights: Tensor | None = None,
+    token_weights: TokenWeights | None = None,
+) -> SFTLoss:
+    """
+    [`sft_loss`] from log-probabilities. All tensors are of shape (batch_size, seq_len − 1).
+
+    Args:
+        log_probs (`torch.Tensor`):
+            Log-probabilities of the labelled tokens in nats; any finite value elsewhere.
+        correct (`torch.Tensor`):
+            Whether each was the most likely one.
+        mask (`torch.Tensor`):
+            Which are labelled.
+        entropies (`Callable[[], torch.Tensor]`):
+            Gives the entropies of the predictions.
+        row_weights (`torch.Tensor` of shape (batch_size,), *optional*):
+            As in [`sft_loss`].
+        token_weights (`TokenWeights`, *optional*):
+            As there.
+
+    Returns:
+        [`SFTLoss`]
+    """
+    rows = mask.to(log_probs.dtype)
     if row_weights is not None:
         rows = rows * row_weights.unsqueeze(1)
     weights = None
     if token_weights is not None:
-        weights = token_weights(-nll.detach(), mask, predictions.detach())
+        weights = token_weights(log_probs.detach(), mask, entropies)
     # Detached once more, here: a weight that depends on the model must not become a part of its gradient.
     weights = rows if weights is None else rows * weights.detach()
-    correct = (predictions.detach().argmax(-1) == targets).to(nll.dtype)
     return SFTLoss(
-        loss=(nll * weights).sum(),
-        nll=(nll.detach() * rows).sum(),
+        loss=-(log_probs * weights).sum(),
+        nll=-(log_probs.detach() * rows).sum(),
         correct=(correct * rows).sum(),
         weight=weights.sum(),
     )

@@ -1,5 +1,6 @@
 """The supervised segment of a step: its demonstrations, and L_SFT as a mean over the tokens of the whole step."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,9 +10,10 @@ from torch import Tensor, nn
 
 from .demonstration_source import MapDemonstrations, StreamDemonstrations
 from .demonstrations import COMPLETION_IDS, PICTURES, collate_demonstrations
-from .losses import IGNORE_INDEX, sft_loss, token_entropies
+from .losses import IGNORE_INDEX, SFTLoss, TokenWeights, sft_loss, token_loss
 from .mixing import DemonstrationBatch, MixingPolicy
 from .paired_demonstrations import DemonstrationRow
+from .supervised_head import add_supervised_head, head_is_that_of_the_model
 
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ class SupervisedSegment:
         self._aux_loss_coef = trainer.router_aux_loss_coef if trainer.aux_loss_enabled else None
         self._loss_context = trainer.compute_loss_context_manager
         self._place = trainer._prepare_input
+        reads_entropy = trainer.mixing_policy.reads_entropy
+        self._tiles = add_supervised_head(trainer.model, trainer.args.cast_lm_head_to_fp32, reads_entropy)
+        self._tiles_checked = not self._tiles
         # A process without a demonstration must pass through the same layers as the others: a prompt, no completion.
         self._stand_in = [{**row, COMPLETION_IDS: []} for row in demonstrations.sample(1) if row[PICTURES]]
         self._batches: list[dict[str, Any]] = []
@@ -124,10 +129,15 @@ class SupervisedSegment:
         extra = batch[INPUTS] if self._aux_loss_coef is None else batch[INPUTS] | {"output_router_logits": True}
         weights = None if policy is None else partial(self._token_weights, policy, batch["advantages"])
         with self._loss_context():
-            outputs = model(
-                input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False, **extra
-            )
-            result = sft_loss(outputs.logits, batch["labels"], batch["row_weights"], weights)
+            if not self._tiles_checked:
+                self._tiles, self._tiles_checked = head_is_that_of_the_model(model, self._accelerator), True
+            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+            if self._tiles:
+                outputs = model(**inputs, labels=batch["labels"], supervised_head=True, **extra)
+                result = self._loss_of_tiles(outputs, batch["row_weights"], weights)
+            else:
+                outputs = model(**inputs, use_cache=False, **extra)
+                result = sft_loss(outputs.logits, batch["labels"], batch["row_weights"], weights)
             # Gradients are averaged over processes; a mean over all tokens takes their number back.
             loss = result.loss * (self._accelerator.num_processes / self._divisor)
             if self._aux_loss_coef is not None:
@@ -142,11 +152,16 @@ class SupervisedSegment:
         return self.tokens if self.tokens > 0.0 else 1.0
 
     @staticmethod
+    def _loss_of_tiles(outputs: Any, row_weights: Tensor, weights: TokenWeights | None) -> SFTLoss:
+        entropies = lambda: outputs.entropy.detach()  # noqa: E731
+        return token_loss(outputs.log_probs, outputs.is_top1, outputs.label_mask, entropies, row_weights, weights)
+
+    @staticmethod
     def _token_weights(
-        policy: MixingPolicy, advantages: Tensor, log_probs: Tensor, mask: Tensor, logits: Tensor
+        policy: MixingPolicy, advantages: Tensor, log_probs: Tensor, mask: Tensor, entropies: Callable[[], Tensor]
     ) -> Tensor | None:
-        entropies = token_entropies(logits) if policy.reads_entropy else None
-        return policy.demonstration_weights(DemonstrationBatch(log_probs, mask, entropies, advantages))
+        found = entropies() if policy.reads_entropy else None
+        return policy.demonstration_weights(DemonstrationBatch(log_probs, mask, found, advantages))
 
     def backward_all(self, model: nn.Module, context, policy: MixingPolicy) -> Tensor:
         """

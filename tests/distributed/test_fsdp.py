@@ -1,4 +1,5 @@
-"""Two processes under FSDP2 against one process without, on the same recorded rollouts, one without demonstrations."""
+"""Two processes under FSDP2 against one process without, on the same recorded rollouts, one without demonstrations;
+L_SFT without full logits."""
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ CASES = {
 @pytest.mark.parametrize("overrides", CASES.values(), ids=CASES.keys())
 def test_two_processes_equal_one(tmp_path, overrides):
     one = launch(tmp_path, 1, overrides)
-    two = launch(tmp_path, 2, {**FSDP, **overrides})
+    two = launch(tmp_path, 2, {**FSDP, **overrides, "tiles": True})
     assert_same_run(two, one)
 
 

@@ -28,7 +28,7 @@ CASES = {
     "3": {"zero_stage": 3},
     "2 lora": {"zero_stage": 2, "lora": True, "gradient_checkpointing": True},
     "3 lora": {"zero_stage": 3, "lora": True},
-    "3 checkpointing": {"zero_stage": 3, "gradient_checkpointing": True},
+    "3 checkpointing, no full logits": {"zero_stage": 3, "gradient_checkpointing": True, "tiles": True},
 }
 
 

@@ -18,6 +18,7 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 from transformers.trainer_utils import get_last_checkpoint
 from trl import import_utils
+from trl.trainer import utils
 
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
@@ -26,7 +27,7 @@ import_utils.is_vllm_available = lambda *args, **kwargs: False
 
 import toy  # noqa: E402
 from sharded import allow_fsdp_on_cpu, deepspeed_config, whole_parameters  # noqa: E402
-from trl_amft import AMFTTrainer, StopOnSignal  # noqa: E402
+from trl_amft import AMFTTrainer, StopOnSignal, supervised_head  # noqa: E402
 from trl_amft.cli.leave import leave  # noqa: E402
 
 
@@ -132,6 +133,9 @@ def main() -> None:
     if stage and world > 1:
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
+    tiles = overrides.pop("tiles", False)
+    if tiles:
+        supervised_head.TILE = utils._CHUNKED_LOGPROB_CHUNK_SIZE = 64
     fsdp = overrides.pop("fsdp_options", None)
     if fsdp is not None and world > 1:
         allow_fsdp_on_cpu()
@@ -192,6 +196,7 @@ def main() -> None:
 
     trainer.__class__ = Watch
     trainer.train(resume_from_checkpoint=checkpoint)
+    assert trainer.demonstrations is None or trainer._supervised._tiles == tiles
     if "deepspeed" in overrides:
         assert trainer.model_wrapped.zero_optimization_stage() == stage
     if "fsdp" in overrides:
