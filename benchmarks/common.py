@@ -7,6 +7,8 @@ from datetime import date
 from pathlib import Path
 
 import torch
+from rich.console import Console
+from rich.table import Table
 
 from trl_amft.compat import installed_versions
 
@@ -37,3 +39,13 @@ def append_result(name: str, result: dict) -> Path:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     return path
+
+
+def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Print a table whose numbers are aligned to the right."""
+    table = Table(title=title)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,135 +1,152 @@
 """
-What learning the weight costs: seconds of an optimizer step with `mixing_policy="amft"` over one with `"fixed"`.
+What a mixed step costs: seconds of an optimizer step in each form of `mixed_step.FORMS`, and where they go.
 
-Both run the same model, batch and recorded rollouts, so that the noise of generation is out; their runs alternate and
-each pair gives one ratio. `--generate` makes real rollouts instead.
+All forms run the same model, batch and recorded rollouts. Short runs of the forms alternate; each round gives one
+value of every ratio. Seconds are those of the processor with one thread, which other work on the machine disturbs less
+than those of the clock; both are recorded.
 
     python benchmarks/step_overhead.py
+    python benchmarks/step_overhead.py --hidden-size 96 --layers 3 --length 16    # quickstart's size
 """
 
 import argparse
-import contextlib
-import io
-import random
 import statistics
-import tempfile
 import time
+from collections import defaultdict
 
 import torch
-from common import append_result
-from datasets import Dataset
-from rich.console import Console
-from rich.table import Table
-from transformers import TrainerCallback
-
-from trl_amft import AMFTConfig, AMFTTrainer
-from trl_amft.tiny_model import build_tiny_model
+from common import append_result, print_table
+from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder
 
 
-class StepTimer(TrainerCallback):
-    """Seconds of each optimizer step, the first few left out."""
+WARM_UP = 2
 
-    def __init__(self, skip: int):
-        self.skip = skip
-        self.seconds: list[float] = []
-
-    def on_step_begin(self, args, state, control, **kwargs):
-        self._start = time.perf_counter()
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step > self.skip:
-            self.seconds.append(time.perf_counter() - self._start)
+# Ratio, numerator, denominator: sums of forms.
+RATIOS = (
+    ("amft / lean fixed", ("amft",), ("lean_fixed",)),
+    ("amft / fixed", ("amft",), ("fixed",)),
+    ("validation every 5 / lean fixed", ("validation_5",), ("lean_fixed",)),
+    ("validation every 20 / lean fixed", ("validation_20",), ("lean_fixed",)),
+    ("lean fixed / (grpo + sft)", ("lean_fixed",), ("grpo", "sft")),
+    ("amft / (grpo + sft)", ("amft",), ("grpo", "sft")),
+)
 
 
-def recorded_rollouts(prompts, trainer):
-    """Random completions of the full length, drawn once per prompt."""
-    tokenizer, length = trainer.processing_class, trainer.args.max_completion_length
-    draws = random.Random(0)
-    completions = [[20 + draws.randrange(60) for _ in range(length)] for _ in prompts]
-    return {
-        "prompt_ids": tokenizer(prompts)["input_ids"],
-        "completion_ids": completions,
-        "logprobs": [[0.0] * length for _ in prompts],
-    }
+def steps_of(form: str, options: argparse.Namespace) -> StepTimer:
+    """One short run of a form."""
+    timer = StepTimer(skip=WARM_UP)
+    # A mean over whole intervals of validation, so that each run has its share of them.
+    interval = int(form.split("_")[1]) if form.startswith("validation") else 1
+    timed = -(-options.steps // interval) * interval
+    settings = argparse.Namespace(**{**vars(options), "steps": WARM_UP + timed})
+    with quiet_folder() as folder:
+        build_trainer(form, folder, settings, callbacks=[timer]).train()
+    return timer
 
 
-def random_reward(completions, **kwargs):
-    return [float(sum(map(ord, completion)) % 2) for completion in completions]
+def seconds(form: str, values: list[float]) -> float:
+    return statistics.fmean(values) if form.startswith("validation") else statistics.median(values)
 
 
-def median_step(options: argparse.Namespace, policy: str) -> float:
-    """Median seconds of a step in one short run."""
-    model, tokenizer = build_tiny_model(hidden_size=options.hidden_size, num_hidden_layers=options.layers)
-    digits = random.Random(1)
-    prompts = ["".join(digits.choice("0123456789") for _ in range(12)) + ">" for _ in range(4096)]
-    completions = ["".join(digits.choice("0123456789+-*=,") for _ in range(options.length - 1)) for _ in prompts]
-    timer = StepTimer(skip=3)
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
-        args = AMFTConfig(
-            output_dir=folder,
-            mixing_policy=policy,
-            per_device_train_batch_size=options.batch,
-            num_generations=8,
-            max_completion_length=options.length,
-            max_steps=options.steps + 3,
-            learning_rate=1e-4,
-            bf16=False,
-            gradient_checkpointing=False,
-            report_to="none",
-            save_strategy="no",
-            logging_steps=1000,
-            disable_tqdm=True,
-        )
-        trainer = AMFTTrainer(
-            model=model,
-            reward_funcs=random_reward,
-            args=args,
-            train_dataset=Dataset.from_dict({"prompt": prompts}),
-            processing_class=tokenizer,
-            rollout_func=None if options.generate else recorded_rollouts,
-            callbacks=[timer],
-            demonstration_dataset=Dataset.from_dict({"prompt": prompts, "completion": completions}),
-        )
+def interval_of_median(values: list[float]) -> tuple[float, float]:
+    """95 % interval of the median, by order statistics (normal approximation of the ranks)."""
+    ordered, count = sorted(values), len(values)
+    spread = 0.98 * count**0.5
+    low, high = int(max(count / 2 - spread, 0)), int(min(count / 2 + spread, count - 1))
+    return ordered[low], ordered[high]
+
+
+def parts_of_step(options: argparse.Namespace) -> dict[str, float]:
+    """Processor milliseconds of each part of a step with a learned weight, medians over one run."""
+    spent: dict[str, list[float]] = defaultdict(list)
+
+    def timed(owner, name: str, part: str) -> None:
+        method = getattr(owner, name)
+
+        def call(*args, **kwargs):
+            start = time.process_time()
+            result = method(*args, **kwargs)
+            spent[part][-1] += time.process_time() - start
+            return result
+
+        setattr(owner, name, call)
+
+    class Parts(StepTimer):
+        def on_step_begin(self, args, state, control, **kwargs):
+            super().on_step_begin(args, state, control, **kwargs)
+            for part in ("rollouts", "SFT segment", "sketch of g_RL", "copy of g_RL", "products", "mix", "window"):
+                spent[part].append(0.0)
+            if trainer.step_algebra is not None and state.global_step == 1:
+                algebra = trainer.step_algebra
+                timed(algebra, "sketch_gradient", "sketch of g_RL")
+                timed(algebra, "store_rl_gradient", "copy of g_RL")
+                timed(algebra, "products", "products")
+                timed(algebra, "mix", "mix")
+
+    timer = Parts(skip=WARM_UP)
+    settings = argparse.Namespace(**{**vars(options), "steps": WARM_UP + options.steps})
+    with quiet_folder() as folder:
+        trainer = build_trainer("amft", folder, settings, callbacks=[timer])
+        timed(trainer, "_generate_and_score_completions", "rollouts")
+        timed(trainer._supervised, "backward_all", "SFT segment")
+        timed(trainer.window, "add_utility", "window")
+        timed(trainer.window, "add_sensitivity", "window")
         trainer.train()
-    return statistics.median(timer.seconds)
+    parts = {part: 1e3 * statistics.median(values[WARM_UP:]) for part, values in spent.items()}
+    whole = 1e3 * statistics.median(timer.cpu)
+    return {**parts, "RL segment, optimizer, rest": whole - sum(parts.values()), "whole step": whole}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--hidden-size", type=int, default=96, help="width of the model (quickstart's)")
-    parser.add_argument("--layers", type=int, default=3, help="layers of the model (quickstart's)")
-    parser.add_argument("--batch", type=int, default=128, help="rollouts per step")
-    parser.add_argument("--length", type=int, default=16, help="tokens per completion")
-    parser.add_argument("--steps", type=int, default=12, help="timed steps per run")
-    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--hidden-size", type=int, default=192, help="width of the model")
+    parser.add_argument("--layers", type=int, default=4, help="layers of the model")
+    parser.add_argument("--batch", type=int, default=64, help="rollouts, and demonstrations, per step")
+    parser.add_argument("--length", type=int, default=32, help="tokens per completion")
+    parser.add_argument("--steps", type=int, default=3, help="timed steps per run, rounded up to whole intervals")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
     parser.add_argument("--generate", action="store_true", help="generate instead of recorded rollouts")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    ratios, seconds = [], {"amft": [], "fixed": []}
-    for pair in range(options.pairs):
-        for policy in ("amft", "fixed") if pair % 2 else ("fixed", "amft"):
-            seconds[policy].append(median_step(options, policy))
-        ratios.append(seconds["amft"][-1] / seconds["fixed"][-1])
+    cpu: dict[str, list[float]] = defaultdict(list)
+    wall: dict[str, list[float]] = defaultdict(list)
+    for number in range(options.rounds):
+        for form in options.forms if number % 2 else options.forms[::-1]:
+            timer = steps_of(form, options)
+            cpu[form].append(seconds(form, timer.cpu))
+            wall[form].append(seconds(form, timer.wall))
+    ratios = {}
+    for name, above, below in RATIOS:
+        if set(above + below) <= set(options.forms):
+            rounds = range(options.rounds)
+            values = [sum(cpu[f][n] for f in above) / sum(cpu[f][n] for f in below) for n in rounds]
+            ratios[name] = {"median": statistics.median(values), "interval": interval_of_median(values)} | {
+                "values": values
+            }
+    parts = parts_of_step(options)
+    from trl_amft.tiny_model import build_tiny_model
+
     model, _ = build_tiny_model(hidden_size=options.hidden_size, num_hidden_layers=options.layers)
+    size = sum(p.numel() for p in model.parameters())
+    title = f"{size:,} parameters, {options.batch} rollouts and demonstrations of {options.length} tokens a step"
+    print_table(
+        title,
+        ("form", "processor s", "wall s"),
+        [(form, f"{statistics.median(cpu[form]):.3f}", f"{statistics.median(wall[form]):.3f}") for form in cpu],
+    )
+    rows = [(name, f"{r['median']:.3f}", "{:.3f} to {:.3f}".format(*r["interval"])) for name, r in ratios.items()]
+    print_table(f"ratios of processor seconds, {options.rounds} rounds", ("ratio", "median", "95 % interval"), rows)
+    rows = [(part, f"{ms:.1f}", f"{100 * ms / parts['whole step']:.1f}") for part, ms in parts.items()]
+    print_table("a step with a learned weight", ("part", "processor ms", "%"), rows)
     result = {
         **vars(options),
-        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters": size,
         "ratios": ratios,
-        "median_ratio": statistics.median(ratios),
-        "median_seconds": {policy: statistics.median(values) for policy, values in seconds.items()},
+        "median_processor_seconds": {form: statistics.median(values) for form, values in cpu.items()},
+        "median_wall_seconds": {form: statistics.median(values) for form, values in wall.items()},
+        "parts_ms": parts,
     }
-    table = Table(title=f"{result['parameters']:,} parameters, {options.batch} rollouts of {options.length} tokens")
-    for column in ("fixed, s", "amft, s", "ratio: median", "lowest", "highest", "pairs"):
-        table.add_column(column, justify="right")
-    table.add_row(
-        f"{result['median_seconds']['fixed']:.3f}",
-        f"{result['median_seconds']['amft']:.3f}",
-        f"{result['median_ratio']:.3f}",
-        f"{min(ratios):.3f}",
-        f"{max(ratios):.3f}",
-        str(options.pairs),
-    )
-    Console().print(table)
     print(append_result("step_overhead", result))
 
 
