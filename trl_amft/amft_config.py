@@ -6,6 +6,8 @@ from typing import Any
 
 from trl import GRPOConfig
 
+from .advantage_baseline import check_baseline
+from .config_ranges import check_ranges
 from .mixing import MIXING_POLICIES, PAPER_SETTINGS, MixingPolicy
 
 
@@ -87,6 +89,9 @@ class AMFTConfig(GRPOConfig):
         demonstration_column (`str`, *optional*, defaults to `"demonstration"`):
             Column of the training set with the paired demonstration of a prompt; `None` or `""` in it means absent.
             Not used when a separate `demonstration_dataset` is given.
+        advantage_baseline (`str`, *optional*, defaults to `"group"`):
+            What is subtracted from a reward: `"group"` leaves it to TRL; `"column:NAME"` takes the number in
+            that column of the training set, and leaves rows without a number to TRL. See `docs/rewards_and_data.md`.
     """
 
     _VALID_DICT_FIELDS = GRPOConfig._VALID_DICT_FIELDS + ["mixing_policy_kwargs"]
@@ -154,6 +159,10 @@ class AMFTConfig(GRPOConfig):
     demonstration_column: str = field(
         default="demonstration", metadata=_help("Column of the training set with the paired demonstration.")
     )
+    advantage_baseline: str = field(
+        default="group",
+        metadata=_help("What is subtracted from a reward: group (TRL's advantage) or column:NAME, a number per row."),
+    )
 
     def __post_init__(self):
         if self.mixing_policy == "amft_paper":
@@ -161,7 +170,7 @@ class AMFTConfig(GRPOConfig):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}={getattr(self, name)!r} is unknown: choose one of {', '.join(choices)}")
-        self._check_ranges()
+        check_ranges(self)
         if self.fp16:
             raise ValueError(
                 "fp16=True is not supported: gradients would carry the loss scale into the meta-gradient; use bf16"
@@ -173,6 +182,7 @@ class AMFTConfig(GRPOConfig):
             )
         super().__post_init__()
         self._check_mixing()
+        check_baseline(self)
         self._check_steps()
         # Its own arguments are checked by the policy, before a model is loaded.
         self.policy_class(self)
@@ -218,38 +228,6 @@ class AMFTConfig(GRPOConfig):
                     "use mixing_policy='amft'"
                 )
             setattr(self, name, value)
-
-    def _check_ranges(self) -> None:
-        inf = math.inf
-        # Field, lowest, highest, whether the highest itself is allowed, whether the value is a whole number.
-        ranges = [
-            ("mu_init", 0.0, 1.0, True, False),
-            ("mu_min", 0.0, 1.0, True, False),
-            ("mu_max", 0.0, 1.0, True, False),
-            ("mu_lr", 0.0, inf, False, False),
-            ("mu_entropy_lr", 0.0, inf, False, False),
-            ("mu_entropy_target", 0.0, inf, False, False),
-            ("meta_interval", 1, inf, False, True),
-            ("meta_batch_size", 1, inf, False, True),
-            ("meta_momentum", 0.0, 1.0, False, False),
-            ("meta_variance_decay", 0.0, 1.0, False, False),
-            ("meta_window", 1, inf, False, True),
-            ("meta_trace_decay", 0.0, 1.0, True, False),
-            ("sft_warmup_steps", 0, inf, False, True),
-            ("per_device_demonstration_batch_size", 1, inf, False, True),
-            ("max_demonstration_length", 1, inf, False, True),
-            ("demonstration_min_reward", -inf, inf, True, False),
-        ]
-        for name, low, high, closed, whole in ranges:
-            value = getattr(self, name)
-            if value is None and self.__dataclass_fields__[name].default is None:
-                continue
-            kind = "an integer" if whole else "a number"
-            bounds = f"[{low:g}, {high:g}{']' if closed else ')'}"
-            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
-                raise ValueError(f"{name}={value!r} is not {kind}: give one in {bounds}")
-            if not (low <= value <= high) or (value == high and not closed):
-                raise ValueError(f"{name}={value!r} is out of range: give {kind} in {bounds}")
 
     def _check_mixing(self) -> None:
         allowed = self.policy_class.keywords

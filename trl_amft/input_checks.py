@@ -8,6 +8,7 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
 from packaging.version import Version
 
+from .advantage_baseline import check_baseline_column
 from .amft_config import AMFTConfig
 from .compat import DEEPSPEED_MIN
 
@@ -52,6 +53,7 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
             f"put them into the column {args.demonstration_column!r} of train_dataset instead of a "
             "`demonstration_dataset`"
         )
+    check_baseline_column(args, train_dataset)
     if args.needs_validation:
         if not isinstance(validation_dataset, Dataset):
             raise ValueError(

@@ -7,6 +7,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 from trl import GRPOTrainer
 
+from .advantage_baseline import baseline_column, take_baseline
 from .amft_config import AMFTConfig
 from .mixing import MixingPolicy, RolloutBatch
 from .paired_demonstrations import (
@@ -90,6 +91,8 @@ class WeighedRollouts(GRPOTrainer):
             own = len(inputs)
             varies = group_varies(self._rewards, self.num_generations)
             output[GROUP_VARIES] = varies[self.accelerator.process_index * own :][:own]
+            if (column := baseline_column(self.args)) is not None:
+                take_baseline(self, column, inputs, self._rewards, output)
             if self._paired is not None:
                 self._paired.attach(self.mixing_policy, inputs, self._rewards, output)
         return output

@@ -7,6 +7,7 @@ from typing import Any
 from .countdown import load_countdown
 from .general_points import load_general_points
 from .maths import load_maths
+from .prefixes import load_prefixes
 from .task import Task
 from .virl import load_virl
 
@@ -15,6 +16,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "countdown": load_countdown,
     "general_points": load_general_points,
     "maths": load_maths,
+    "prefixes": load_prefixes,
     "virl": load_virl,
 }
 
@@ -23,6 +25,7 @@ SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "countdown": {"train_problems": 16, "held_out_problems": 4},
     "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
+    "prefixes": {"dataset": "synthetic", "held_out_problems": 1},
     "virl": {"routes": "synthetic", "imagery": None, "seed": 6, "train_routes": 4, "held_out_routes": 1},
 }
 
@@ -59,6 +62,7 @@ __all__ = [
     "load_countdown",
     "load_general_points",
     "load_maths",
+    "load_prefixes",
     "load_task",
     "load_virl",
 ]
