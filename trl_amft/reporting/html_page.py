@@ -25,9 +25,9 @@ a { color: #0058a3; }
 nav a { margin-right: 1em; }
 .note { color: #555; }
 .warning { background: #fff3d6; border-left: 4px solid #e69f00; padding: .5em .8em; }
-.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 165px), 1fr)); gap: 10px; }
+.numbers { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 172px), 1fr)); gap: 10px; }
 .numbers div { border: 1px solid #ddd; border-radius: 6px; padding: .5em .7em; }
-.numbers b { display: block; font-size: 1.25em; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.numbers b { display: block; font-size: 1.2em; overflow-wrap: anywhere; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 370px), 1fr)); gap: 14px; }
 figure { margin: 0; border: 1px solid #ddd; border-radius: 6px; padding: 8px; }
 figure img { width: 100%; height: auto; display: block; }

@@ -53,6 +53,7 @@ class ProgressDisplay(TrainerCallback):
         self._trainer = trainer
         self._console = console or Console()
         self._live: Live | None = None
+        self._in_terminal = False
         self._values: dict[str, float] = {}
         self._speed: dict[str, float] = {}
         self._activity = "starting"
@@ -68,6 +69,7 @@ class ProgressDisplay(TrainerCallback):
             # Without a thread that refreshes: a process that is forked while it draws would inherit a held lock.
             self._live = Live(self._render(state.global_step), console=self._console, auto_refresh=False)
             self._live.start(refresh=True)
+            self._in_terminal = True
             # A run that ends by an exception has no `on_train_end`; the terminal must get its cursor back.
             atexit.register(self._stop)
 
@@ -90,7 +92,7 @@ class ProgressDisplay(TrainerCallback):
         self._values |= {key: logs[key] for key, _, _ in SHOWN if _is_number(logs.get(key))}
         if "learning_rate" in logs:
             self._speed = self._pace.speed(logs)
-        if self._live is None and not {"learning_rate", "eval_reward", "held_out/accuracy"}.isdisjoint(logs):
+        if not self._in_terminal and not {"learning_rate", "eval_reward", "held_out/accuracy"}.isdisjoint(logs):
             self._console.print(self.line(state.global_step), soft_wrap=True, highlight=False, markup=False)
         self._refresh(state)
 

@@ -213,6 +213,7 @@ def _comparison(runs: list[Run], names: list[str], folder: Path) -> list[str]:
         page.section("Side by side", page.table(head, rows), "runs"),
         page.paragraph("The last number that was logged. One run each says little: compare over seeds."),
         page.section("Curves", page.panels(pictures), "curves"),
+        page.paragraph("The first curve of each picture; targets and bounds are in the part of each run, below."),
         page.section("Where the recipes differ", _differences(runs, names), "recipes"),
     ]
 
@@ -226,7 +227,7 @@ def _differences(runs: list[Run], names: list[str]) -> str:
     for key in keys:
         values = [run.recipe.get(key, "default") for run in runs]
         if key != "output_dir" and any(value != values[0] for value in values):
-            rows.append((key, *values))
+            rows.append((key, *(int(v) if isinstance(v, float) and v.is_integer() else v for v in values)))
     return page.table(("field", *names), rows) if rows else page.paragraph("Nowhere, but for the output folder.")
 
 
