@@ -91,9 +91,14 @@ class TestTerminal:
         return Console(file=io.StringIO(), force_terminal=True, width=100)
 
     def test_bar_and_table(self, tmp_path):
+        class LogsAfterwards(TrainerCallback):
+            def on_train_end(self, args, state, control, **kwargs):
+                run.log({"held_out/accuracy": 0.5})
+
         run = trainer(tmp_path, max_steps=3)
         display = ProgressDisplay(run, self.console())
         run.add_callback(display)
+        run.add_callback(LogsAfterwards())
         run.train()
         shown = display._console.file.getvalue()
         assert "step 3 of 3" in shown and "ETA" in shown and "mixing" in shown and "reward" in shown
