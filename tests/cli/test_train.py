@@ -204,7 +204,9 @@ class TestBaselines:
         train.main(argv)
         assert read_json(tmp_path / "metrics.json")["held_out"] == []
         assert (tmp_path / "adapter_config.json").exists()
-        assert "run.png" in capsys.readouterr().out
+        told = capsys.readouterr()
+        assert "run.png" in told.out
+        assert "examples/s" not in told.err, "bars are for terminals"
 
 
 class TestRefusals:

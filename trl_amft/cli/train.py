@@ -5,7 +5,9 @@ import sys
 import traceback
 from typing import Any
 
+import datasets
 import torch
+import transformers
 from accelerate import PartialState
 from rich.console import Console
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, set_seed
@@ -80,6 +82,10 @@ def _tell_to_resume(trainer: AMFTTrainer) -> None:
 
 def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
     recipe = parse_recipe(argv)
+    if not sys.stderr.isatty():
+        # In a file every refresh of a bar would be kept.
+        datasets.disable_progress_bars()
+        transformers.utils.logging.disable_progress_bar()
     state = PartialState()
     if recipe.notes and state.is_main_process:
         print("\n".join(recipe.notes), flush=True)
