@@ -131,7 +131,7 @@ def take_baseline(
     mine = slice(start, start + count)
     output["advantages"] = advantages[mine].to(output["advantages"].dtype)
     output[GROUP_VARIES] = torch.where(own.isnan(), output[GROUP_VARIES], output["advantages"] != 0.0)
-    table = trainer._logs["advantages"]
+    table: Any = trainer._logs["advantages"]
     for _ in range(min(len(table), len(advantages))):
         table.pop()
     table.extend(advantages.tolist())

@@ -156,6 +156,7 @@ class WrittenPart:
 
 def _load(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any]:
     name, options = recipe.model.model_name_or_path, as_mapping(recipe.training.chat_template_kwargs)
+    tokenizer: Any
     if name is None:
         tiny, tokenizer = build_tiny_model(**as_mapping(recipe.run.tiny_model))
         return TransformersSampler(tiny.eval(), tokenizer, sampling, template_kwargs=options), tokenizer
@@ -176,12 +177,14 @@ def _write(args, recipe: Recipe, problems, rewards, sampler, tokenizer, progress
     training, answering = recipe.training, sampler.sampling
     column, seed = training.demonstration_column, training.seed
     template_kwargs = as_mapping(training.chat_template_kwargs)
+    # A recipe may leave the length of completions to the model.
+    length = training.max_completion_length or args.answer_tokens
     with Progress(console=Console(stderr=True)) as bars:
         bar = bars.add_task("problems", total=len(problems), completed=progress.next_row)
         for start in range(progress.next_row, len(problems), CHUNK):
             chunk = problems[start : start + CHUNK]
             if args.sample_solutions:
-                sampler.sampling = Sampling(training.temperature, training.top_p, training.max_completion_length)
+                sampler.sampling = Sampling(training.temperature, training.top_p, length)
                 drawn = sampler.sample([row["prompt"] for row in chunk], 1, derived_seed(seed, "solutions", start))
                 solutions = [samples[0].text for samples in drawn]
             else:

@@ -7,6 +7,7 @@ probability 1/2 per letter that is left, so p_term = 2^−(letters left). A mode
 """
 
 import random
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -82,6 +83,7 @@ def load_prefixes(dataset: str = SYNTHETIC, held_out_problems: int = 8, seed: in
         `Task`: columns `"prompt"` (plain text), `"demonstration"` (text or `None`), `"p_term"` and what the reward
         reads.
     """
+    reward: Callable[..., list[float]] | Callable[..., list[float | None]]
     if dataset == SYNTHETIC:
         rows, reward = Dataset.from_list(synthetic_prefixes(seed)), copy_reward
     else:
