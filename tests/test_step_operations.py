@@ -108,7 +108,7 @@ CHUNK = 512
 
 @pytest.mark.parametrize("preconditioner", ["adamw", "sgd"])
 def test_the_only_buffer_of_the_size_of_the_gradient_is_the_copy(monkeypatch, preconditioner):
-    monkeypatch.setattr(two_segment_step, "CHUNK_SIZE", CHUNK)
+    monkeypatch.setattr(two_segment_step, "CPU_CHUNK_SIZE", CHUNK)
     model, _ = toy.model()
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, fused=True)

@@ -16,7 +16,7 @@ from torch import Tensor
 from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
 from .meta_gradient import adamw_slope, clipping
-from .sharding import CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
+from .sharding import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,7 @@ class TwoSegmentStep:
         self.sketch = sketch
         self.preconditioner = preconditioner
         self._rl_grads: list[Tensor | None] = []
+        self._chunk_size = CPU_CHUNK_SIZE if shards.device.type == "cpu" else CHUNK_SIZE
 
     def sketch_gradient(self) -> tuple[Tensor, float]:
         """
@@ -86,8 +87,8 @@ class TwoSegmentStep:
         sketch = self.sketch.new()
         squares = []
         for piece in filter(None, self.shards.pieces()):
-            for start in range(0, piece.grad.numel(), CHUNK_SIZE):
-                chunk = at_least_float32(piece.grad[start : start + CHUNK_SIZE])
+            for start in range(0, piece.grad.numel(), self._chunk_size):
+                chunk = at_least_float32(piece.grad[start : start + self._chunk_size])
                 self.sketch.add_(sketch, piece.offset + start, chunk)
                 squares.append(chunk.dot(chunk))
         square = self._total(squares)
@@ -215,8 +216,8 @@ class TwoSegmentStep:
         for piece, step, rl_grad in zip(pieces, steps, self._rl_grads, strict=True):
             if piece is None:
                 continue
-            for start in range(0, piece.grad.numel(), CHUNK_SIZE):
-                part = slice(start, start + CHUNK_SIZE)
+            for start in range(0, piece.grad.numel(), self._chunk_size):
+                part = slice(start, start + self._chunk_size)
                 sft = at_least_float32(piece.grad[part])
                 rl = at_least_float32(rl_grad[part]) if rl_grad is not None else torch.zeros_like(sft)
                 yield piece, step, start, rl, sft
