@@ -1,10 +1,12 @@
 """The console command finds each script's `main`, and passes arguments and exit code on."""
 
+import subprocess
 import sys
 from types import ModuleType
 
 import pytest
 
+import trl_amft
 from trl_amft import __version__
 from trl_amft.cli import console
 
@@ -52,3 +54,15 @@ def test_a_mistake_of_a_sub_command_is_its_own(capsys, tmp_path):
     with pytest.raises(SystemExit) as caught:
         console.main(["report", str(tmp_path / "nothing")])
     assert caught.value.code == 2 and "give the output_dir of a run" in capsys.readouterr().err
+
+
+def test_the_help_of_the_report_needs_no_torch():
+    code = "import sys, trl_amft.cli.report; sys.exit('torch' in sys.modules or 'transformers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_names_of_the_package_are_found_when_they_are_asked_for():
+    assert set(trl_amft.__all__) <= set(dir(trl_amft))
+    assert all(getattr(trl_amft, name).__name__ == name for name in trl_amft.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'GRPOTrainer'"):
+        trl_amft.GRPOTrainer  # noqa: B018

@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from transformers.trainer import TRAINER_STATE_NAME
-
-from ..amft_config import AMFTConfig
 
 
 LOG_FILE = "log.jsonl"
 SAMPLES_FILE = "samples.jsonl"
 RECIPE_FILE = "resolved_recipe.yaml"
 HELD_OUT = "held_out/"
+# As transformers calls it.
+TRAINER_STATE_NAME = "trainer_state.json"
 
 
 class NoRunError(ValueError):
@@ -92,7 +91,12 @@ class Run:
 
     def setting(self, name: str) -> Any:
         """A field of the run's configuration: as the recipe has it, otherwise its default."""
-        return self.recipe.get(name, AMFTConfig.__dataclass_fields__[name].default)
+        if name in self.recipe:
+            return self.recipe[name]
+        # Not above, because it brings torch and TRL, for which a reader of a help text would have to wait.
+        from ..amft_config import AMFTConfig
+
+        return AMFTConfig.__dataclass_fields__[name].default
 
     def last(self, key: str) -> float | None:
         """The last finite number logged under a name."""
