@@ -11,12 +11,14 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from ..supervised_head import TILE
+
 
 SKETCH = 1_048_573 * 4  # one of 2W
 FIXED = 2e9  # assumed: CUDA context, NCCL, workspace
 ZERO3_BUFFERS = 2 * 1e9 + 2 * 2 * 5e8  # DeepSpeed's defaults: live parameters, and two buckets of gradients
 SUB_GROUP = 1e9  # DeepSpeed's default: parameters whose gradients are float32 at once
-HEAD_TILE = 4096 * 32768 * 4  # TRL's fused head
+HEAD_TILE = 4096 * TILE * 4  # TRL's fused head
 VLLM_WORKSPACE = 2e9  # assumed
 
 STAYS = ("weights", "gradients", "optimizer", "buffers")
@@ -154,15 +156,21 @@ def memory(
     base = sum(stays.values())
     head = model.vocabulary * model.hidden
     # The fused head of TRL keeps float32 gradients of its weight, where that is trained, and of its input.
-    fused = HEAD_TILE + 4.0 * rollouts * tokens * model.hidden + (6.0 * head if lora_rank is None else 0.0)
+    fused = {n: HEAD_TILE + 4.0 * n * tokens * model.hidden for n in (rollouts, demonstrations)}
+    if lora_rank is None:
+        fused = {n: size + 6.0 * head for n, size in fused.items()}
     # Logits in bfloat16, their float32 log-probabilities, two float32 gradients, and the bfloat16 gradient.
     logits = (2 + 4 + 4 + 4 + 2) * float(demonstrations * tokens * model.vocabulary)
+    supervised = fused[demonstrations] if model.vocabulary > TILE else logits
     cache_per_token = 2 * 2 * model.layers * model.keys
     vllm = vllm_share * gpu_memory
     peaks = {
         "rollouts": base + vllm + float(cache_per_token * tokens * generated),
-        "RL micro-batch": base + activations(model, rollouts * tokens, checkpointing) + fused,
-        "SFT micro-batch": base + width * own + activations(model, demonstrations * tokens, checkpointing) + logits,
+        "RL micro-batch": base + activations(model, rollouts * tokens, checkpointing) + fused[rollouts],
+        "SFT micro-batch": base
+        + width * own
+        + activations(model, demonstrations * tokens, checkpointing)
+        + supervised,
         "optimizer step": base + width * own + 4.0 * min(SUB_GROUP, stepped),
     }
     if not demonstrations:
