@@ -15,6 +15,7 @@ from transformers import ProcessorMixin
 from trl.data_utils import is_conversational
 
 from .demonstration_pictures import picture_inputs, pictures_of, place_pictures
+from .demonstration_weights import weight_of
 from .losses import IGNORE_INDEX
 
 
@@ -94,11 +95,11 @@ class DemonstrationTokenizer:
         """
         Returns:
             `dict[str, Any]`: `prompt`, `completion`, their token ids, how many pictures there are, and a status:
-            `"used"`, `"truncated"`, `"too_long"` or `"absent"`.
+            `"used"`, `"truncated"`, `"too_long"`, `"zero_weight"` or `"absent"`.
 
         Raises:
-            `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, or if
-            pictures and messages do not fit together.
+            `ValueError`: if the completion holds tool results, whose tokens the policy must not imitate, if pictures
+            and messages do not fit together, or if a weight is no number from 0 on.
         """
         row = to_prompt_completion(example, self.column)
         if row is None:
@@ -118,6 +119,8 @@ class DemonstrationTokenizer:
         if len(completion_ids) > self.max_length:
             status = "truncated" if self.truncate else "too_long"
             completion_ids = completion_ids[: self.max_length]
+        if weight_of(example) == 0.0:
+            status = "zero_weight"
         ids = {PROMPT_IDS: prompt_ids, COMPLETION_IDS: completion_ids}
         return {**row, **ids, PICTURES: len(pictures), STATUS: status}
 

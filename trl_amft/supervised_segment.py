@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .demonstration_source import MapDemonstrations, StreamDemonstrations
+from .demonstration_weights import weight_of
 from .demonstrations import COMPLETION_IDS, PICTURES, collate_demonstrations
 from .losses import IGNORE_INDEX, SFTLoss, TokenWeights, sft_loss, token_loss
 from .mixing import DemonstrationBatch, MixingPolicy
@@ -101,7 +102,7 @@ class SupervisedSegment:
             batch = collate_demonstrations(shown, self._pad_token_id)
             pictures = self.demonstrations.tokenize.picture_inputs(shown, batch["input_ids"].shape[1])
             # An empty part is one dummy row, which has no label.
-            batch["row_weights"] = torch.tensor([row.count for row in rows] or [0.0])
+            batch["row_weights"] = torch.tensor([row.count * weight_of(row.row) for row in rows] or [0.0])
             batch["advantages"] = torch.tensor([row.advantage for row in rows] or [0.0])
             batch = {name: tensor.to(device) for name, tensor in batch.items()}
             self._batches.append(batch | {INPUTS: self._place(pictures)})

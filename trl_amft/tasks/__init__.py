@@ -9,6 +9,7 @@ from .general_points import load_general_points
 from .maths import load_maths
 from .prefixes import load_prefixes
 from .task import Task
+from .twenty_questions import load_twenty_questions
 from .virl import load_virl
 
 
@@ -17,6 +18,7 @@ TASKS: dict[str, Callable[..., Task]] = {
     "general_points": load_general_points,
     "maths": load_maths,
     "prefixes": load_prefixes,
+    "twenty_questions": load_twenty_questions,
     "virl": load_virl,
 }
 
@@ -26,6 +28,7 @@ SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
     "prefixes": {"dataset": "synthetic", "held_out_problems": 1},
+    "twenty_questions": {"dialogues": None, "scripted": 16},
     "virl": {"routes": "synthetic", "imagery": None, "seed": 6, "train_routes": 4, "held_out_routes": 1},
 }
 
@@ -64,5 +67,6 @@ __all__ = [
     "load_maths",
     "load_prefixes",
     "load_task",
+    "load_twenty_questions",
     "load_virl",
 ]
