@@ -9,10 +9,11 @@ from datasets import Dataset, IterableDataset, load_dataset
 from ..amft_config import AMFTConfig
 from ..compat import as_mapping
 from ..demonstrations import check_columns
+from ..domains import DOMAIN, mix_domains
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
 from .recipe_fields import RecipeArguments
-from .rewards import load_reward, with_exploration
+from .rewards import load_domain_rewards, load_reward, with_exploration
 from .usage import UsageError, suggest
 
 
@@ -68,6 +69,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     """
     evaluates = training.eval_strategy != "no"
     rewards = [load_reward(path) for path in run.reward_funcs or []]
+    routed = load_domain_rewards(as_mapping(run.domain_rewards), as_mapping(run.domain_weights))
     demonstrations = None
     if run.task is not None:
         try:
@@ -77,7 +79,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         train, held_out = task.train_dataset, task.held_out_dataset
         # A policy that decides by prompt takes those in the column instead.
         demonstrations = None if training.policy_class.paired else task.demonstration_dataset
-        rewards, accuracy_funcs = [*task.reward_funcs, *rewards], task.reward_funcs
+        rewards, accuracy_funcs = [*task.reward_funcs, *rewards, *routed], task.reward_funcs
     else:
         assert run.dataset_name is not None, "there is one where there is no task"
         streaming = run.dataset_streaming
@@ -88,7 +90,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
             _split(splits, "dataset_test_split", run.dataset_test_split, run.dataset_name)
         if isinstance(held_out, IterableDataset):
             held_out = Dataset.from_list(list(held_out))
-        accuracy_funcs = rewards[:1]
+        rewards, accuracy_funcs = [*rewards, *routed], rewards[:1] or routed
     if run.exploration_reward is not None:
         rewards = with_exploration(rewards, accuracy_funcs, as_mapping(run.exploration_reward))
     if run.demonstration_dataset_name is not None:
@@ -97,10 +99,14 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         demonstrations = _split(splits, "demonstration_dataset_split", run.demonstration_dataset_split, name)
         _check_demonstrations(demonstrations)
     if rows is not None:
-        train, held_out, demonstrations = (_first(dataset, rows) for dataset in (train, held_out, demonstrations))
+        held_out, demonstrations = _first(held_out, rows), _first(demonstrations, rows)
+        # The first rows of a mixture hold all its domains, those of its data may not.
+        train = train if run.domain_weights is not None else _first(train, rows)
     # A streamed dataset may not know its columns before the first row is read.
     if train.column_names is not None and "prompt" not in train.column_names:
         raise UsageError(f"dataset_name has no column 'prompt', only: {', '.join(train.column_names)}; rename one")
+    if routed and train.column_names is not None and DOMAIN not in train.column_names:
+        raise UsageError(f"domain_rewards needs a column {DOMAIN!r} in the training set, which has none; add it")
 
     validation = None
     if training.needs_validation and isinstance(train, Dataset):
@@ -114,6 +120,10 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         check_arguments(training, train, demonstrations, validation)
         if needs_demonstrations(training) and demonstrations is None:
             demonstration_column(training, train)
+        if run.domain_weights is not None:
+            # After the division, so that no repeated row is on both sides.
+            train = mix_domains(train, as_mapping(run.domain_weights), training.seed)
+            train = train if rows is None else _first(train, rows)
     except (ValueError, TypeError) as error:
         raise UsageError(error) from None
 

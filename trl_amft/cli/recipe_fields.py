@@ -26,6 +26,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
+MAPPINGS = ("task_kwargs", "tiny_model", "model_config", "exploration_reward", "domain_weights", "domain_rewards")
+
+
 @dataclass
 class RecipeArguments(ScriptArguments):
     """
@@ -51,6 +54,11 @@ class RecipeArguments(ScriptArguments):
         exploration_reward (`dict`, *optional*):
             Arguments of [`~trl_amft.rewards.ExplorationReward`], which is put around the reward of the accuracy. Its
             `judge` is an import path as in `reward_funcs`.
+        domain_weights (`dict[str, float]`, *optional*):
+            Shares of the domains that the column `domain` of the training set names, in any unit. The data as it is if
+            not given.
+        domain_rewards (`dict[str, list[str]]`, *optional*):
+            Further reward functions that apply to the rows of one domain each, by domain, as in `reward_funcs`.
         demonstration_dataset_name (`str`, *optional*):
             Demonstrations with the columns `"prompt"` and `"completion"`: a local JSON lines or Parquet file, a
             folder, or a name on the Hub. Replaces those of the task.
@@ -87,6 +95,12 @@ class RecipeArguments(ScriptArguments):
         default=None,
         metadata={"help": "Arguments of the exploration reward, see [Rewards and data](rewards_and_data.md)."},
     )
+    domain_weights: dict | str | None = field(
+        default=None, metadata={"help": "Weight of each domain in the column `domain` of the training set."}
+    )
+    domain_rewards: dict | str | None = field(
+        default=None, metadata={"help": "For each domain a list of rewards that apply to its rows only."}
+    )
     demonstration_dataset_name: str | None = field(
         default=None,
         metadata={"help": "Demonstrations: JSON lines or Parquet file, folder, or name on the Hub."},
@@ -113,7 +127,7 @@ class RecipeArguments(ScriptArguments):
     )
 
     def __post_init__(self):
-        for name in ("task_kwargs", "tiny_model", "model_config", "exploration_reward"):
+        for name in MAPPINGS:
             setattr(self, name, _as_mapping(name, getattr(self, name)))
         if (self.task is None) == (self.dataset_name is None):
             raise UsageError(f"task={self.task!r} and dataset_name={self.dataset_name!r}: give exactly one of the two")
@@ -121,7 +135,7 @@ class RecipeArguments(ScriptArguments):
             raise UsageError(f"task={self.task!r} is not known; {suggest(self.task, TASKS)}")
         if self.task is None and self.task_kwargs:
             raise UsageError(f"task_kwargs={self.task_kwargs!r} needs a task; give task, or drop task_kwargs")
-        if self.task is None and not self.reward_funcs:
+        if self.task is None and not self.reward_funcs and not self.domain_rewards:
             raise UsageError(f"reward_funcs={self.reward_funcs!r}: a dataset needs at least one, as 'module:function'")
         for name, value in as_mapping(self.tiny_model).items():
             known = inspect.signature(build_tiny_model).parameters

@@ -9,6 +9,7 @@ from typing import Any
 
 import trl.rewards
 
+from ..domains import DomainReward
 from ..rewards import ExplorationReward
 from .usage import UsageError, suggest
 
@@ -79,3 +80,30 @@ def with_exploration(rewards: list[Callable], correctness: list[Callable], optio
     except (ValueError, TypeError) as error:
         raise UsageError(f"exploration_reward: {error}") from None
     return [around if reward is correctness[0] else reward for reward in rewards]
+
+
+def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) -> list[DomainReward]:
+    """
+    Rewards that apply to one domain each.
+
+    Args:
+        paths (`dict[str, list[str]]`):
+            For each domain what [`load_reward`] takes.
+        weights (`dict[str, float]`):
+            Domains of the mixture; empty where there is none.
+
+    Returns:
+        `list[DomainReward]`
+    """
+    found = []
+    for domain, names in paths.items():
+        if weights and domain not in weights:
+            raise UsageError(f"domain_rewards has no domain {domain!r} in domain_weights; {suggest(domain, weights)}")
+        if not isinstance(names, list):
+            raise UsageError(f"domain_rewards: {domain}={names!r} must be a list of rewards")
+        for name in names:
+            try:
+                found.append(DomainReward(domain, load_reward(name)))
+            except ValueError as error:
+                raise UsageError(error) from None
+    return found
