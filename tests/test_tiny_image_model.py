@@ -58,6 +58,16 @@ class TestModel:
         assert (inputs["input_ids"] == model.config.image_token_id).sum() == tokens
         assert inputs["pixel_values"].shape == (1, 3, pixels, pixels) and model(**inputs).logits.isfinite().all()
 
+    def test_deviation_of_the_random_weights(self):
+        model = build_tiny_model(initializer_range=0.125, **SIZES)[0]
+        weights = dict(model.named_parameters())
+        for part in (
+            "vision_tower.embeddings.patch_embedding",
+            "multi_modal_projector.linear_1",
+            "language_model.embed_tokens",
+        ):
+            assert weights[f"model.{part}.weight"].std().item() == pytest.approx(0.125, rel=0.1)
+
     @pytest.mark.parametrize("pixels", [0, 100])
     def test_no_part_of_a_patch(self, pixels):
         with pytest.raises(

@@ -1,3 +1,4 @@
+import json
 import random
 from collections import Counter
 
@@ -241,6 +242,12 @@ class TestImages:
             asked = shown[tuple(row["cards"])]
             assert row["image"].tobytes() == asked["image"].tobytes() and row["prompt"] == asked["prompt"]
             assert is_correct(row)
+
+    def test_short_answers_tell_what_is_shown(self):
+        task = load_general_points(modality="image", train_hands=20, held_out_hands=2, style="short")
+        for row in task.demonstration_dataset:
+            numbers = json.dumps(row["numbers"], separators=(",", ":"))
+            assert completion(row).startswith(f'{{"number":{numbers},"formula":"') and is_correct(row)
 
     def test_worked_steps_begin_with_what_is_shown(self):
         for style in ("short", "chat"):

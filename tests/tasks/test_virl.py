@@ -167,16 +167,17 @@ class TestTask:
             assert f"What you see now: {given['current observation']}.\n" in content(row)
 
     def test_short_style(self):
-        task = load_virl(**SMALL, style="short")
+        task, told = load_virl(**SMALL, style="short"), {}
         for row in task.demonstration_dataset.to_list():
-            turns, done, here = row["prompt"].removesuffix(">").split(";")
-            turns, done = turns.split(","), done.split(",") if done else []
-            assert [made.rstrip("f") for made in done] == turns[: len(done)]
+            done, left, here = row["prompt"].removesuffix(">").split(";")
+            done, left = (part.split(",") if part else [] for part in (done, left))
+            turns = told.setdefault(row["route"], [made.rstrip("f") for made in done] + left)
+            assert [made.rstrip("f") for made in done] + left == turns
             assert sum(len(made) - len(made.rstrip("f")) + 1 for made in done) == row["step"]
             assert row["completion"] == f'{{"action":"{row["action"]}"}}'
             assert (here == "x") == (row["action"] == "stop()") and here in "cfx"
             if here == "c":
-                assert (turns[len(done)] == "-") == (row["action"] == "forward()")
+                assert (left[0] == "-") == (row["action"] == "forward()")
 
     def test_short_prompt_by_hand(self):
         legs = [(90, "east", None), (315, "northwest", None), (320, "northwest", "A is ahead of you")]
@@ -184,13 +185,13 @@ class TestTask:
         places = positions(route, SimpleNamespace(random=lambda: 0.9))
         assert len(places) == 3 * 6 + 1
         for step, prompt in (
-            (0, "E,NW,-;;c>"),
-            (1, "E,NW,-;E;f>"),
-            (3, "E,NW,-;Eff;f>"),
-            (6, "E,NW,-;Efffff;c>"),
-            (8, "E,NW,-;Efffff,NWf;f>"),
-            (12, "E,NW,-;Efffff,NWfffff;c>"),
-            (18, "E,NW,-;Efffff,NWfffff,-fffff;x>"),
+            (0, ";E,NW,-;c>"),
+            (1, "E;NW,-;f>"),
+            (3, "Eff;NW,-;f>"),
+            (6, "Efffff;NW,-;c>"),
+            (8, "Efffff,NWf;-;f>"),
+            (12, "Efffff,NWfffff;-;c>"),
+            (18, "Efffff,NWfffff,-fffff;;x>"),
         ):
             assert short_prompt(route, places[: step + 1], places) == prompt
 

@@ -13,7 +13,7 @@ from functools import partial, update_wrapper
 from datasets import Dataset
 from datasets import Image as ImageFeature
 
-from .general_points_answers import REWARD_SCALES, general_points_reward
+from .general_points_answers import KEYS, REWARD_SCALES, general_points_reward
 from .general_points_demonstrations import choose_expression, work_out, write_answer
 from .general_points_hands import DEALINGS, FACES, RULES, Hand, choose_suits, deal, numbers_of, split_hands
 from .general_points_images import draw_hand, encode_png
@@ -81,8 +81,8 @@ def load_general_points(
             What to reach, at least 1.
         style (`str`, *optional*, defaults to `"chat"`):
             `"chat"`: conversational prompts with instructions. `"short"`: `"J=10 3 3 8>"`, or beside a picture
-            `"J=10 Q=10 K=10"`, and answers with the formula only, for models that are trained from nothing; lenient
-            parsing only.
+            `"J=10 Q=10 K=10"`, and answers with the formula only, beside a picture with the numbers before it, for
+            models that are trained from nothing; lenient parsing only.
         parsing (`str`, *optional*, defaults to `"lenient"`):
             `"lenient"` or `"strict"`, see [`~trl_amft.tasks.general_points_answers.judge`].
         worked_steps (`bool`, *optional*, defaults to `False`):
@@ -122,6 +122,10 @@ def load_general_points(
     train_rows = rows(train, *TRAIN)
     held_out_rows = rows(held_out_hands_dealt, *HELD_OUT[held_out])
     rule, _ = TRAIN
+    keys: tuple[str, ...] = KEYS
+    if style == "short":
+        # What is in a prompt of words, or at the head of the steps, need not be told again.
+        keys = ("number", "formula") if shown and not worked_steps else ("formula",)
     demonstrations = []
     for hand, row in zip(train, train_rows, strict=True):
         # A stream of its own per hand: its demonstration must not depend on how many others are spoilt or dealt.
@@ -129,7 +133,7 @@ def load_general_points(
         correct = tuple(sorted(hand)) not in spoilt
         numbers = numbers_of(hand, rule)
         expression = choose_expression(numbers, target, correct, own)
-        answer = write_answer(expression, list(hand), list(numbers), target, style == "short")
+        answer = write_answer(expression, list(hand), list(numbers), target, keys)
         if worked_steps:
             answer = f"{work_out(expression, numbers, target, shown)}\n{answer}"
         demonstrations.append(

@@ -84,7 +84,9 @@ def work_out(expression: Expression, numbers: tuple[int, ...], target: int, read
     return ",".join(lines)
 
 
-def write_answer(expression: Expression, cards: list[str], numbers: list[int], target: int, short: bool) -> str:
+def write_answer(
+    expression: Expression, cards: list[str], numbers: list[int], target: int, keys: tuple[str, ...]
+) -> str:
     """
     The JSON object of an answer.
 
@@ -95,13 +97,13 @@ def write_answer(expression: Expression, cards: list[str], numbers: list[int], t
             The hand.
         target (`int`):
             What stands after `=`.
-        short (`bool`):
-            Only the formula, without spaces.
+        keys (`tuple[str, ...]`):
+            What the object holds: all of `"cards"`, `"number"` and `"formula"`, or, without spaces, some of them.
 
     Returns:
         `str`
     """
-    formula = {"formula": f"{expression}={target}"}
-    if short:
-        return json.dumps(formula, separators=(",", ":"))
-    return json.dumps({"cards": cards, "number": numbers, **formula})
+    answer = {"cards": cards, "number": numbers, "formula": f"{expression}={target}"}
+    if len(keys) == len(answer):
+        return json.dumps(answer)
+    return json.dumps({key: answer[key] for key in keys}, separators=(",", ":"))

@@ -60,9 +60,9 @@ def chat_prompt(route: Route, walked: list[Position], space: str, shown: bool) -
 
 def short_prompt(route: Route, walked: list[Position], places: list[Position]) -> str:
     """
-    A prompt of few characters, `"E,NW,-,S;Eff,NW;c>"`: the turns of the route (`-` for straight ahead), the turns that
-    were made, each with one `f` for every step after it, and where one is: `c` at an intersection, `f` between two,
-    `x` at the destination.
+    A prompt of few characters, `"Eff,NWf;-,S;c>"`: the turns that were made, each with one `f` for every step after
+    it; those that are left (`-` for straight ahead); and where one is: `c` at an intersection, `f` between two, `x` at
+    the destination.
 
     Args:
         route ([`Route`]):
@@ -87,7 +87,7 @@ def short_prompt(route: Route, walked: list[Position], places: list[Position]) -
             made.append(turns[len(made)])
         else:
             made[-1] += PLACES["between"]
-    return f"{','.join(turns)};{','.join(made)};{PLACES[here.kind]}>"
+    return f"{','.join(made)};{','.join(turns[len(made) :])};{PLACES[here.kind]}>"
 
 
 def write_answer(route: Route, position: Position, action: str, short: bool) -> str:
