@@ -152,7 +152,7 @@ def best_weights(coefficients: np.ndarray, domains: int) -> np.ndarray:
                 continue
             weights = np.zeros(domains)
             weights[list(face)] = inside
-            score = weights @ quadratic @ weights
+            score = float(weights @ quadratic @ weights)
             if score > highest + 1e-12:
                 best, highest = weights, score
     return best

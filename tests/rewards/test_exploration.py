@@ -1,5 +1,7 @@
 """The exploration reward: exact values, defects of the published form, and that hopeless prompts teach no length."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -7,7 +9,7 @@ import toy
 from trl_amft import AMFTTrainer
 from trl_amft.cli.rewards import with_exploration
 from trl_amft.cli.usage import UsageError
-from trl_amft.rewards import ExplorationReward
+from trl_amft.rewards import ExplorationReward, exploration
 from trl_amft.rewards.exploration import exploration_term, groups_vary
 
 
@@ -66,6 +68,37 @@ class TestValues:
             False,
             False,
         ]
+
+
+class TestTwoProcesses:
+    """The second process, with what the first one would send."""
+
+    @pytest.fixture
+    def gathered(self, monkeypatch):
+        calls = []
+
+        def gather(own):
+            calls.append(own)
+            if isinstance(own[0], int):
+                return [3, *own]
+            # Another prompt, and two rollouts of the group that goes on here, one of them right.
+            return [("other", 0.0), (own[0][0], 1.0), (own[0][0], 0.0), *own]
+
+        monkeypatch.setattr(exploration, "gather_object", gather)
+        monkeypatch.setattr(exploration, "PartialState", lambda: SimpleNamespace(process_index=1))
+        return calls
+
+    def test_a_group_may_lie_on_both(self, gathered):
+        rewards = reward([0, 0, 0, 0], [500] * 4, ["a", "a", "b", "b"], full_length=1000)
+        assert rewards == pytest.approx([0.1, 0.1, 0.0, 0.0])
+
+    def test_a_process_that_fails_does_not_keep_the_other_waiting(self, gathered):
+        def fails(**given):
+            raise ZeroDivisionError("no answer")
+
+        with pytest.raises(ZeroDivisionError):
+            ExplorationReward(fails)(prompts=["p"] * 2, completions=["x"] * 2, completion_ids=[[0]] * 2)
+        assert [len(own) for own in gathered] == [1, 2]
 
 
 class TestJudge:

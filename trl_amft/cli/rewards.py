@@ -82,7 +82,7 @@ def with_exploration(rewards: list[Callable], correctness: list[Callable], optio
     return [around if reward is correctness[0] else reward for reward in rewards]
 
 
-def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) -> list[DomainReward]:
+def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) -> list[Callable]:
     """
     Rewards that apply to one domain each.
 
@@ -93,9 +93,9 @@ def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) 
             Domains of the mixture; empty where there is none.
 
     Returns:
-        `list[DomainReward]`
+        `list[Callable]`: [`~trl_amft.domains.DomainReward`]s.
     """
-    found = []
+    found: list[Callable] = []
     for domain, names in paths.items():
         if weights and domain not in weights:
             raise UsageError(f"domain_rewards has no domain {domain!r} in domain_weights; {suggest(domain, weights)}")
