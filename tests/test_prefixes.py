@@ -171,6 +171,7 @@ class TestTask:
             assert row["p_term"] == 0.5 ** len(row["rest"]) and row["prompt"][7:] + row["rest"] == row["prompt"][:6]
         assert len(task.train_dataset) == 56 * 6 and len(task.held_out_dataset) == 8 * 6
         assert not set(task.train_dataset["row"]) & set(task.held_out_dataset["row"])
+        assert len(load_task("prefixes", train_problems=3).train_dataset) == 18
         assert copy_reward(["ab", "b"], ["ab", "a"]) == [1.0, 0.0]
 
     def test_reads_what_the_command_writes(self, tmp_path):
@@ -185,6 +186,7 @@ class TestTask:
         [
             ({"dataset": "nowhere.jsonl"}, "is not a file; make one with scripts/make_prefixes.py"),
             ({"held_out_problems": 64}, "must lie between 1 and 63"),
+            ({"train_problems": 0}, "train_problems=0 must be at least 1"),
         ],
     )
     def test_refusals(self, options, line):

@@ -27,7 +27,7 @@ SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "countdown": {"train_problems": 16, "held_out_problems": 4},
     "general_points": {"train_hands": 16, "held_out_hands": 4},
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
-    "prefixes": {"dataset": "synthetic", "held_out_problems": 1},
+    "prefixes": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 1},
     "twenty_questions": {"dialogues": None, "scripted": 16},
     "virl": {"routes": "synthetic", "imagery": None, "seed": 6, "train_routes": 4, "held_out_routes": 1},
 }

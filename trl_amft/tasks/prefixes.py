@@ -66,7 +66,9 @@ def synthetic_prefixes(seed: int = 0) -> list[dict]:
     ]
 
 
-def load_prefixes(dataset: str = SYNTHETIC, held_out_problems: int = 8, seed: int = 0) -> Task:
+def load_prefixes(
+    dataset: str = SYNTHETIC, held_out_problems: int = 8, train_problems: int | None = None, seed: int = 0
+) -> Task:
     """
     Prefixes of solutions.
 
@@ -76,6 +78,8 @@ def load_prefixes(dataset: str = SYNTHETIC, held_out_problems: int = 8, seed: in
             `"synthetic"`, see the head of this file.
         held_out_problems (`int`, *optional*, defaults to `8`):
             Problems that are held out with all their prefixes.
+        train_problems (`int`, *optional*):
+            How many of the others to keep. All of them if not given.
         seed (`int`, *optional*, defaults to `0`):
             Of the division.
 
@@ -105,10 +109,14 @@ def load_prefixes(dataset: str = SYNTHETIC, held_out_problems: int = 8, seed: in
             "are problems"
         )
     random.Random(f"held out {seed}").shuffle(problems)
-    held_out = set(problems[:held_out_problems])
+    if train_problems is not None and train_problems < 1:
+        raise ValueError(f"train_problems={train_problems} must be at least 1")
+    end = None if train_problems is None else held_out_problems + train_problems
+    held_out, kept = set(problems[:held_out_problems]), set(problems[held_out_problems:end])
     sides: dict[bool, list[int]] = {True: [], False: []}
     for index, problem in enumerate(rows["row"]):
-        sides[problem in held_out].append(index)
+        if problem in held_out or problem in kept:
+            sides[problem in held_out].append(index)
     return Task(
         train_dataset=rows.select(sides[False]),
         held_out_dataset=rows.select(sides[True]).remove_columns("demonstration"),
