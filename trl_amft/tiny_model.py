@@ -180,10 +180,11 @@ def _not_sharded() -> Iterator[None]:
 
 def _image_config(text_config: PretrainedConfig, tokenizer: PreTrainedTokenizerFast, pixels: int) -> LlavaConfig:
     """The text model behind an encoder of half its depth and as wide."""
+    weights: dict[str, Any] = {"initializer_range": text_config.initializer_range}
     return LlavaConfig(
-        initializer_range=text_config.initializer_range,
+        **weights,
         vision_config=CLIPVisionConfig(
-            initializer_range=text_config.initializer_range,
+            **weights,
             hidden_size=text_config.hidden_size,
             intermediate_size=text_config.intermediate_size,
             num_hidden_layers=(text_config.num_hidden_layers + 1) // 2,
