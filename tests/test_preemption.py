@@ -70,7 +70,15 @@ def test_a_launcher_may_repeat_the_signal(tmp_path):
     assert (tmp_path / "checkpoint-3").is_dir()
 
 
-def test_a_second_interrupt_stops_at_once(tmp_path):
+@pytest.fixture
+def interruptible():
+    """Whatever starts the tests: a shell starts its background jobs with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_second_interrupt_stops_at_once(tmp_path, interruptible):
     stopped = trainer(tmp_path, at=2, number=signal.SIGINT, times=2)
     with pytest.raises(KeyboardInterrupt):
         stopped.train()
