@@ -84,7 +84,7 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         difference = lambda policy, condition: _number(results.difference(policy, condition, study.start), sign=True)  # noqa: E731
         lines += [f"## Difference to `{study.start}`, paired by seed", "", *_table(results, difference), ""]
     lines += _regret(results)
-    for name in study.reach:
+    for name in (name for name in study.reach if name in results.policies):
         lines += [f"## Thousand rollouts until the final accuracy of `{name}`", ""]
         lines += [*_table(results, _reached(results, name)), ""]
     for name in dict.fromkeys(name for row in finished for name in row["scores"]):
