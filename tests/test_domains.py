@@ -12,7 +12,8 @@ from trl_amft import AMFTTrainer
 from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.data import load_data
 from trl_amft.cli.usage import UsageError
-from trl_amft.domains import DomainReward, mix_domains, shares_of
+from trl_amft.domains import DomainReward, LoggedByDomain, mix_domains, shares_of
+from trl_amft.rewards import ExplorationReward
 
 
 WEIGHTS = {"letters": 6.0, "digits": 3.0, "words": 1.0, "noise": 0}
@@ -43,8 +44,8 @@ class TestMixture:
         turned = dict(reversed(WEIGHTS.items()))
         assert list(mix_domains(dataset, turned, 3)["prompt"]) == one
 
-    def test_processes_and_groups(self, tmp_path):
-        """TRL's sampler gives every process the same order, with whole groups, and the shares survive it."""
+    def test_order_and_groups_of_the_sampler(self, tmp_path):
+        """TRL's sampler gives the same order each time, with whole groups, and the shares survive it."""
         mixed = mix_domains(Dataset.from_list(rows(1600)), WEIGHTS, seed=0)
         orders = []
         for _ in range(2):
@@ -115,12 +116,31 @@ class TestRewards:
         assert [value for name, value in logged if name == "domains/letters/share"] == [1.0, 0.0, 1.0, 1.0]
         assert reward(domain=["digits"], prompts=["p"], completions=["x"], limit=[1]) == [None]
 
+    def test_all_rows_and_their_means_by_domain(self):
+        logged = []
+        reward = LoggedByDomain(["even", "odd"], toy.dense_reward)
+        given = {"prompts": ["p"] * 3, "completions": ["a", "b", "c"], "trainer_state": None}
+        expected = toy.dense_reward(**given)
+        assert (
+            reward(log_metric=lambda *metric: logged.append(metric), domain=["odd", "even", "odd"], **given)
+            == expected
+        )
+        assert [value for name, value in logged if name == "domains/odd/dense_reward"] == expected[::2]
+        assert [value for name, value in logged if name == "domains/even/dense_reward"] == expected[1:2]
+        assert [value for name, value in logged if name == "domains/odd/share"] == [1.0, 0.0, 1.0]
+        # Held-out rows need no domain.
+        assert reward(log_metric=None, **given) == reward(log_metric=lambda *_: 1 / 0, **given) == expected
+
     def test_asynchronous_is_refused(self):
         async def later(**given):
             return []
 
         with pytest.raises(ValueError, match="'later' of domain 'letters' is asynchronous"):
             DomainReward("letters", later)
+
+    def test_what_gathers_is_refused(self):
+        with pytest.raises(ValueError, match=r"domain 'letters' is an ExplorationReward.*put it around"):
+            DomainReward("letters", ExplorationReward(length_reward))
 
 
 @pytest.fixture
@@ -175,6 +195,7 @@ class TestRecipe:
 
     def test_streamed(self, prepared):
         _, data = prepared("--reward_funcs", "toy:reward", "--dataset_streaming", "true", "--method", "grpo")
+        assert isinstance(data.reward_funcs[0], LoggedByDomain) and data.accuracy_funcs == data.reward_funcs
         drawn = Counter(row["domain"] for row in islice(data.train_dataset, 100))
         assert abs(drawn["even"] / 100 - 0.75) < 3 * math.sqrt(0.75 * 0.25 / 100)
 

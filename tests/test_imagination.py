@@ -125,6 +125,13 @@ class TestCommand:
             imagine(endpoint, tmp_path / "some.jsonl", "--seed", "1")
         assert "was begun with seed=0, not 1" in capsys.readouterr().err
 
+    def test_without_the_client(self, tmp_path, capsys, monkeypatch):
+        monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+        with pytest.raises(SystemExit) as caught:
+            imagine(None, tmp_path / "rows.jsonl")
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and error.count("\n") == 1 and "pip install 'trl_amft[imagine]'" in error
+
     def test_scenario(self, tmp_path, capsys):
         path = tmp_path / "scenario.yaml"
         path.write_text("situation: a\nuser: b\nagent: c\n")

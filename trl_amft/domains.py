@@ -13,6 +13,8 @@ from typing import Any
 from datasets import Dataset, IterableDataset, interleave_datasets
 from trl.trainer.utils import get_callable_name, is_async_callable
 
+from .rewards import ExplorationReward
+
 
 DOMAIN = "domain"
 
@@ -105,12 +107,18 @@ class DomainReward:
             Reward function with TRL's signature, not asynchronous.
 
     Raises:
-        `ValueError`: for an asynchronous one.
+        `ValueError`: for an asynchronous one, and for an [`ExplorationReward`], which gathers: a process without rows
+            of the domain would not reach it.
     """
 
     def __init__(self, domain: str, reward: Callable):
         if is_async_callable(reward):
             raise ValueError(f"the reward {get_callable_name(reward)!r} of domain {domain!r} is asynchronous: wrap it")
+        if isinstance(reward, ExplorationReward):
+            raise ValueError(
+                f"the reward of domain {domain!r} is an ExplorationReward, which must see all rows: put it around, "
+                "ExplorationReward(DomainReward(...))"
+            )
         self.domain, self.reward = domain, reward
         self.__name__ = f"{domain}_{get_callable_name(reward)}"
 
@@ -140,8 +148,38 @@ class DomainReward:
             for index, value in zip(mine, own, strict=True):
                 rewards[index] = value
         if log_metric is not None:
-            for index, value in enumerate(rewards):
-                log_metric(f"domains/{self.domain}/share", float(domain[index] == self.domain))
-                if value is not None:
-                    log_metric(f"domains/{self.domain}/{get_callable_name(self.reward)}", value)
+            _log_by_domain([self.domain], domain, rewards, get_callable_name(self.reward), log_metric)
         return rewards
+
+
+class LoggedByDomain:
+    """
+    A reward function for all rows that also logs what [`DomainReward`] logs, for several domains.
+
+    Args:
+        domains (`list[str]`):
+            Domains of the data.
+        reward (`Callable`):
+            Reward function with TRL's signature, not asynchronous.
+    """
+
+    def __init__(self, domains: list[str], reward: Callable):
+        self.domains, self.reward = domains, reward
+        self.__name__ = get_callable_name(reward)
+
+    def __call__(self, log_metric: Callable[[str, float], None] | None = None, **given) -> list[float | None]:
+        """Arguments and result are those of the reward. Rows without a column `domain` are not logged."""
+        rewards = self.reward(log_metric=log_metric, **given)
+        if log_metric is not None and DOMAIN in given:
+            _log_by_domain(self.domains, given[DOMAIN], rewards, self.__name__, log_metric)
+        return rewards
+
+
+def _log_by_domain(
+    names: list[str], domain: list[str], rewards: list[float | None], function: str, log_metric: Callable
+) -> None:
+    for name in names:
+        for own, value in zip(domain, rewards, strict=True):
+            log_metric(f"domains/{name}/share", float(own == name))
+            if own == name and value is not None:
+                log_metric(f"domains/{name}/{function}", value)

@@ -5,7 +5,7 @@ from itertools import combinations_with_replacement, permutations, product
 import pytest
 
 from trl_amft.tasks import TASKS, Task, load_countdown, load_task
-from trl_amft.tasks.countdown import DEFECTS, Problem, demonstrate
+from trl_amft.tasks.countdown import DEFECTS, Problem, demonstrate, domain_of
 from trl_amft.tasks.countdown_answers import Step, calculate, outcome_reward, parse_answer, solve, steps_reward
 
 
@@ -54,6 +54,19 @@ class TestProblems:
     def test_solutions_of_a_problem_by_hand(self):
         # 1 2 4 -> 9: 4*2=8 and one more; (4+... )*2 gives 10, (2+1)*4 gives 12, nothing else gives 9.
         assert solve((1, 2, 4))[9] == [(Step(4, "*", 2, 8), Step(8, "+", 1, 9))]
+
+    @pytest.mark.parametrize(
+        ("numbers", "target", "domain"),
+        [
+            ((1, 2, 3), 6, "sums"),  # also 1 * 2 * 3
+            ((2, 3, 9), 8, "differences"),
+            ((2, 3, 9), 4, "differences"),
+            ((1, 2, 4), 9, "products"),
+            ((3, 4, 5), 35, "products"),
+        ],
+    )
+    def test_domains_by_hand(self, numbers, target, domain):
+        assert domain_of(Problem(numbers, target)) == domain
 
     def test_first_results_of_solutions_are_positive(self):
         assert all(

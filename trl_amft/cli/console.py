@@ -23,6 +23,10 @@ COMMANDS = {
     "compare": "several methods, seeds and recipes, side by side",
     "report": "the folder of a run as one HTML page and pictures",
     "doctor": "what is wrong before a run begins, and what to do",
+    "prepare_maths": "a data set of maths problems, checked and counted",
+    "make_prefixes": "rows with parts of solutions, for rewards of progress",
+    "imagine": "demonstrations from imagined conversations",
+    "fit_mixture": "recipes of pilot runs, and the best mixture of domains from them",
 }
 
 
@@ -61,7 +65,7 @@ def command(name: str) -> Callable[[list[str]], int]:
 
 def usage() -> str:
     """What `amft --help` prints."""
-    lines = [f"  amft {name:10}{text}" for name, text in COMMANDS.items()]
+    lines = [f"  amft {name:15}{text}" for name, text in COMMANDS.items()]
     return "\n".join(["usage: amft COMMAND [ARGUMENTS]", "", *lines, "", "amft COMMAND --help tells more."])
 
 

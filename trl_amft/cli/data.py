@@ -13,7 +13,7 @@ from ..domains import DOMAIN, mix_domains
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
 from .recipe_fields import RecipeArguments
-from .rewards import load_domain_rewards, load_reward, with_exploration
+from .rewards import load_domain_rewards, load_reward, log_by_domain, with_exploration
 from .usage import UsageError, suggest
 
 
@@ -68,8 +68,9 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         [`RunData`]
     """
     evaluates = training.eval_strategy != "no"
-    rewards = [load_reward(path) for path in run.reward_funcs or []]
-    routed = load_domain_rewards(as_mapping(run.domain_rewards), as_mapping(run.domain_weights))
+    weights = as_mapping(run.domain_weights)
+    rewards = log_by_domain([load_reward(path) for path in run.reward_funcs or []], weights)
+    routed = load_domain_rewards(as_mapping(run.domain_rewards), weights)
     demonstrations = None
     if run.task is not None:
         try:
@@ -79,7 +80,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         train, held_out = task.train_dataset, task.held_out_dataset
         # A policy that decides by prompt takes those in the column instead.
         demonstrations = None if training.policy_class.paired else task.demonstration_dataset
-        rewards, accuracy_funcs = [*task.reward_funcs, *rewards, *routed], task.reward_funcs
+        accuracy_funcs = log_by_domain(task.reward_funcs, weights)
+        rewards = [*accuracy_funcs, *rewards, *routed]
     else:
         assert run.dataset_name is not None, "there is one where there is no task"
         streaming = run.dataset_streaming
@@ -122,7 +124,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
             demonstration_column(training, train)
         if run.domain_weights is not None:
             # After the division, so that no repeated row is on both sides.
-            train = mix_domains(train, as_mapping(run.domain_weights), training.seed)
+            train = mix_domains(train, weights, training.seed)
             train = train if rows is None else _first(train, rows)
     except (ValueError, TypeError) as error:
         raise UsageError(error) from None

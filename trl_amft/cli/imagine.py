@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import importlib.util
 import json
 import os
 import sys
@@ -9,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import openai
 import yaml
 from rich.console import Console
 from rich.progress import Progress
@@ -74,6 +74,8 @@ def _arguments(argv: list[str], description: str | None):
 def _run(argv: list[str], description: str | None) -> int:
     args = _arguments(argv, description)
     scenario = read_scenario(args.scenario)
+    if importlib.util.find_spec("openai") is None:
+        raise UsageError("openai, which asks the endpoint, is not installed: pip install 'trl_amft[imagine]'")
     output = Path(args.output)
     settings = {"scenario": vars(scenario), "model": args.model, "temperature": args.temperature, "seed": args.seed}
     kept = KeptSteps(output.with_name(output.name + ".steps.jsonl"), settings)
@@ -180,7 +182,9 @@ class KeptSteps:
 
 async def _imagine(args, scenario: Scenario, kept: KeptSteps) -> list[str]:
     """All steps that are missing. Returns what failed, one line each."""
-    client = openai.AsyncOpenAI(
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(
         base_url=args.base_url,
         api_key=os.environ.get("OPENAI_API_KEY", "none"),
         max_retries=args.retries,

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import trl.rewards
+from trl.trainer.utils import is_async_callable
 
-from ..domains import DomainReward
+from ..domains import DomainReward, LoggedByDomain
 from ..rewards import ExplorationReward
 from .usage import UsageError, suggest
 
@@ -107,3 +108,20 @@ def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) 
             except ValueError as error:
                 raise UsageError(error) from None
     return found
+
+
+def log_by_domain(rewards: list[Callable], weights: dict[str, float]) -> list[Callable]:
+    """
+    Rewards for all rows, with their means by domain in the log.
+
+    Args:
+        rewards (`list[Callable]`):
+            Reward functions; asynchronous ones stay as they are.
+        weights (`dict[str, float]`):
+            Domains of the mixture; empty where there is none, and then nothing changes.
+
+    Returns:
+        `list[Callable]`
+    """
+    names = [name for name, weight in weights.items() if weight]
+    return [reward if not names or is_async_callable(reward) else LoggedByDomain(names, reward) for reward in rewards]

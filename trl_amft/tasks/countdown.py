@@ -9,7 +9,7 @@ Demonstrations can be made worse on purpose, for a chosen share of the problems,
 """
 
 import random
-from functools import partial, update_wrapper
+from functools import cache, partial, update_wrapper
 from itertools import combinations_with_replacement, permutations
 from typing import NamedTuple
 
@@ -129,7 +129,8 @@ def load_countdown(
             prompt, `None` where there is none (`"off_task"`, `"easy_only"`).
 
     Returns:
-        `Task`: data sets with the columns `"prompt"`, `"numbers"` (three integers in the prompt's order), `"target"`.
+        `Task`: data sets with the columns `"prompt"`, `"domain"` (see [`domain_of`]), `"numbers"` (three integers in
+        the prompt's order), `"target"`.
     """
     _check_arguments(**locals())
     rng = random.Random(f"countdown {seed}")
@@ -182,5 +183,30 @@ def load_countdown(
     )
 
 
+@cache
+def domain_of(problem: Problem) -> str:
+    """
+    What a problem takes.
+
+    Args:
+        problem (`Problem`):
+            Numbers and target.
+
+    Returns:
+        `str`: `"sums"` if addition alone solves it, `"differences"` if addition and subtraction do, otherwise
+        `"products"`.
+    """
+    signs = {"".join(sorted(step.operator for step in steps)) for steps in solve(problem.numbers)[problem.target]}
+    if "++" in signs:
+        return "sums"
+    return "differences" if signs & {"+-", "--"} else "products"
+
+
 def _problem_row(order: tuple[int, ...] | list[int], target: int) -> dict:
-    return {"prompt": f"{' '.join(map(str, order))}:{target}>", "numbers": list(order), "target": target}
+    a, b, c = sorted(order)
+    return {
+        "prompt": f"{' '.join(map(str, order))}:{target}>",
+        "domain": domain_of(Problem((a, b, c), target)),
+        "numbers": list(order),
+        "target": target,
+    }
