@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from broken_recipes import SOUND, Broken, broken_recipes, prepare, write
 
+from trl_amft import amft_trainer
 from trl_amft.cli import train
 
 
@@ -20,9 +21,8 @@ REMEDY = re.compile(
     r"did you mean|choose|expected|it takes|see --help|"
     r"\b(?:give|set|drop|lower|raise|use|keep|write|run|rename|make|move|leave|change|must|needs?)\b"
 )
-# Of these the command line takes some more than the suite, with `BROKEN_RECIPES=10`, because each loads torch.
-LAUNCHED = int(os.environ.get("BROKEN_RECIPES", "3"))
-SECONDS = 20.0
+# So many of them also go through the command line, within so many seconds of processor time each.
+LAUNCHED, SECONDS = 10, 20.0
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def refuse(folder, monkeypatch, capsys):
 
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
-    monkeypatch.setattr(train, "AMFTTrainer", trainer)
+    monkeypatch.setattr(amft_trainer, "AMFTTrainer", trainer)
 
     def refuse(recipe: Broken) -> str | None:
         try:

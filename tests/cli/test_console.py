@@ -61,6 +61,11 @@ def test_the_help_of_the_report_needs_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
+def test_a_recipe_is_checked_before_vllm_is_loaded():
+    code = "import sys, trl_amft.cli.train; sys.exit('vllm' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
 def test_names_of_the_package_are_found_when_they_are_asked_for():
     assert set(trl_amft.__all__) <= set(dir(trl_amft))
     assert all(getattr(trl_amft, name).__name__ == name for name in trl_amft.__all__)

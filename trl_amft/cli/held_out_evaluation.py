@@ -3,15 +3,19 @@
 import dataclasses
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
 
-from ..amft_trainer import AMFTTrainer
 from ..compat import as_mapping
 from ..evaluation.held_out import evaluate_held_out
+
+
+if TYPE_CHECKING:
+    from ..amft_trainer import AMFTTrainer
 
 
 class HeldOutEvaluation(TrainerCallback):
@@ -31,7 +35,7 @@ class HeldOutEvaluation(TrainerCallback):
             Completions per problem.
     """
 
-    def __init__(self, trainer: AMFTTrainer, dataset: Dataset, reward_funcs: list[Callable], num_samples: int):
+    def __init__(self, trainer: "AMFTTrainer", dataset: Dataset, reward_funcs: list[Callable], num_samples: int):
         self.trainer = trainer
         self.dataset = dataset
         self.reward_funcs = reward_funcs

@@ -3,7 +3,7 @@
 import functools
 import sys
 import traceback
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
@@ -15,7 +15,6 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
 from .. import __version__
-from ..amft_trainer import AMFTTrainer
 from ..checkpoints import ResumableError
 from ..compat import as_mapping, installed_versions
 from ..preemption import StopOnSignal
@@ -29,6 +28,10 @@ from .model_folder import folder_with_config
 from .run_files import held_out_rows, resolved_recipe, write_run_files
 from .smoke import ROWS
 from .usage import UsageError, run_command
+
+
+if TYPE_CHECKING:
+    from ..amft_trainer import AMFTTrainer
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -61,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _fail(trainer: AMFTTrainer, error: ResumableError) -> int:
+def _fail(trainer: "AMFTTrainer", error: ResumableError) -> int:
     """The traceback on the process where it happened, the line once."""
     if error.__cause__ is not None:
         traceback.print_exception(error.__cause__)
@@ -71,7 +74,7 @@ def _fail(trainer: AMFTTrainer, error: ResumableError) -> int:
     return 1
 
 
-def _tell_to_resume(trainer: AMFTTrainer) -> None:
+def _tell_to_resume(trainer: "AMFTTrainer") -> None:
     state = trainer.state
     if trainer.is_world_process_zero():
         print(
@@ -130,7 +133,7 @@ def _checkpoint(recipe: Recipe) -> str | None:
         return None
 
 
-def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
+def build_trainer(recipe: Recipe, data: RunData) -> "AMFTTrainer":
     """
     The trainer that a recipe describes, with its evaluations.
 
@@ -143,6 +146,9 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
     Returns:
         [`AMFTTrainer`]
     """
+    # Brings vLLM, which takes longer than all checks of a recipe.
+    from ..amft_trainer import AMFTTrainer
+
     run, training, model_config = recipe.run, recipe.training, recipe.model
     try:
         peft_config, quantization_config = get_peft_config(model_config), get_quantization_config(model_config)
@@ -194,7 +200,7 @@ def build_trainer(recipe: Recipe, data: RunData) -> AMFTTrainer:
     return trainer
 
 
-def report(trainer: AMFTTrainer, recipe: Recipe) -> None:
+def report(trainer: "AMFTTrainer", recipe: Recipe) -> None:
     """
     Write the files of a finished run and print its table.
 
@@ -215,7 +221,7 @@ def report(trainer: AMFTTrainer, recipe: Recipe) -> None:
     console.print(f"picture: {picture}", soft_wrap=True)
 
 
-def rollouts_before(trainer: AMFTTrainer, step: int) -> int:
+def rollouts_before(trainer: "AMFTTrainer", step: int) -> int:
     """
     Completions sampled for training before optimizer step `step`.
 
