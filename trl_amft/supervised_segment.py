@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .demonstration_source import MapDemonstrations, StreamDemonstrations
 from .demonstration_weights import weight_of
-from .demonstrations import COMPLETION_IDS, PICTURES, collate_demonstrations
+from .demonstrations import COMPLETION_IDS, PICTURES, PROMPT_IDS, collate_demonstrations
 from .losses import IGNORE_INDEX, SFTLoss, TokenWeights, sft_loss, token_loss
 from .mixing import DemonstrationBatch, MixingPolicy
 from .paired_demonstrations import DemonstrationRow
@@ -23,6 +23,25 @@ if TYPE_CHECKING:
 
 # Key of what the model takes in of pictures, in a micro-batch.
 INPUTS = "picture_inputs"
+
+
+def by_length(rows: list[dict[str, Any]], size: int, micro_batches: int) -> list[list[dict[str, Any]]]:
+    """
+    Args:
+        rows (`list[dict[str, Any]]`):
+            Tokenized rows, at most `size * micro_batches`.
+        size (`int`):
+            Rows of a micro-batch.
+        micro_batches (`int`):
+            Their number.
+
+    Returns:
+        `list[list[dict[str, Any]]]`: the rows of each micro-batch, shorter ones first. One micro-batch keeps its
+        order.
+    """
+    if micro_batches > 1:
+        rows = sorted(rows, key=lambda row: len(row[PROMPT_IDS]) + len(row[COMPLETION_IDS]))
+    return [rows[start : start + size] for start in range(0, size * micro_batches, size)]
 
 
 class SupervisedSegment:
@@ -43,6 +62,7 @@ class SupervisedSegment:
         self.demonstrations = self._drawn = demonstrations
         self.tokens = 0.0
         self._accelerator = trainer.accelerator
+        assert trainer.args.per_device_demonstration_batch_size is not None, "the arguments have set it"
         self._rows = trainer.args.per_device_demonstration_batch_size
         self._pad_token_id = trainer._tokenizer.pad_token_id
         self._aux_loss_coef = trainer.router_aux_loss_coef if trainer.aux_loss_enabled else None
@@ -76,15 +96,17 @@ class SupervisedSegment:
         return self.demonstrations.consumed
 
     def draw_from(self, demonstrations: MapDemonstrations | StreamDemonstrations, micro_batches: int) -> None:
-        """Draw the rows of a step from given demonstrations, at their present position."""
+        """
+        Draw the rows of a step from given demonstrations, at their present position. Rows of like length share a
+        micro-batch, since the order within a step does not matter to L_SFT and padding is computed as well.
+        """
         self._drawn = demonstrations
         rank = self._accelerator.process_index
-        parts = []
+        own: list[dict[str, Any]] = []
         for _ in range(micro_batches):
             drawn = demonstrations.take(self._rows * self._accelerator.num_processes)
-            own = drawn[rank * self._rows : (rank + 1) * self._rows]
-            parts.append([DemonstrationRow(row) for row in own if row is not None])
-        self.load(parts)
+            own += filter(None, drawn[rank * self._rows : (rank + 1) * self._rows])
+        self.load([[DemonstrationRow(row) for row in part] for part in by_length(own, self._rows, micro_batches)])
 
     def load(self, parts: list[list[DemonstrationRow]]) -> None:
         """
