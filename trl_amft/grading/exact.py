@@ -14,7 +14,15 @@ MIN_DIGITS = 6
 MAX_DIGITS = 400
 MAX_EXPONENT = 400
 
-SPACES = re.compile(r"(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s+")
+SPACE = r"(?:(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s+)"
+SPACES = re.compile(SPACE)
+# Three digits at a time are one number, a fraction is added to the whole number before it, other digits stay apart.
+GROUPED = re.compile(
+    rf"(?<![\d.,])\d{{1,3}}(?:{SPACE}+\d{{3}})+(?!\d)|(?<=\.)\d{{3}}(?:{SPACE}+\d{{3}})*{SPACE}+\d{{1,3}}(?!\d)"
+)
+WHOLE_AND_QUOTIENT = re.compile(rf"(?<![\d.,])(\d+){SPACE}+(\d+)/(\d+)(?!\d)")
+BETWEEN_DIGITS = re.compile(rf"(?<=\d){SPACE}+(?=\d)")
+APART = "␣"
 REWRITES = (
     ("−", "-"), ("–", "-"), ("×", "\\times "), ("·", "\\cdot "), ("÷", "/"), ("π", "\\pi "), ("∞", "\\infty "),
     ("≤", "\\le "), ("≥", "\\ge "), ("°", "^\\circ "), ("{,}", ","), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"),
@@ -105,11 +113,13 @@ def tidy(answer: str) -> str:
             An answer without its frame.
 
     Returns:
-        `str`: without spaces, sizes of brackets, and marks at its end.
+        `str`: without sizes of brackets, marks at its end, and spaces, of which `␣` between two numbers is left.
     """
     for old, new in REWRITES:
         answer = answer.replace(old, new)
     answer = answer.strip().strip("$").strip() if answer.count("$") == 2 and answer.strip()[:1] == "$" else answer
+    answer = GROUPED.sub(lambda match: SPACES.sub("", match.group()), answer)
+    answer = BETWEEN_DIGITS.sub(APART, WHOLE_AND_QUOTIENT.sub(r"\1\\frac{\2}{\3}", answer))
     answer = SPACES.sub("", TEXT.sub(lambda match: f"\\text{{{match.group(1).strip()}}}", answer))
     answer = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", answer).rstrip(".,;:")
     inner = re.fullmatch(r"\{([^{}]*)\}", answer)
@@ -188,6 +198,13 @@ def _read(text: str) -> tuple[Number, int] | None:
     return (replace(number, value=-number.value) if sign == "-" else number), match.end()
 
 
+def unit_after(tidied: str) -> str | None:
+    """The canonical unit behind a number, those of one letter included, which may also be a factor."""
+    read = _read(tidied)
+    name = "" if read is None else tidied[read[1] :]
+    return UNITS.get(TEXT.sub(r"\1", name).lower())
+
+
 def same_number(gold: Number, answer: Number) -> bool:
     """
     Whether two numbers are the same.
@@ -241,6 +258,9 @@ def compare(gold: str, answer: str) -> bool | None:
         return False
     if gold == answer:
         return True
+    # To math-verify 1 2 is 1 + 2.
+    if APART in gold + answer:
+        return False
     gold_words, answer_words = words_of(gold), words_of(answer)
     bare = TEXT.sub(r"\1", answer)
     if gold_words is not None and (answer_words is not None or bare.isalpha()):
@@ -251,4 +271,7 @@ def compare(gold: str, answer: str) -> bool | None:
     gold_number, answer_number = read_number(gold), read_number(answer)
     if gold_number is not None and answer_number is not None:
         return same_number(gold_number, answer_number)
+    units = [unit_after(text) for text in (gold, answer)]
+    if all(units) and units[0] != units[1]:
+        return False
     return False if gold_number is not None and answer_words is not None else None
