@@ -75,6 +75,8 @@ class TestMixture:
             ({"letters": -1.0}, "letters=-1.0 must be a number from 0 on"),
             ({"letters": "1"}, "letters='1' must be a number"),
             ({"letters": math.inf}, "letters=inf must be a number"),
+            ({1: 1.0, 2: 1.0}, "the domain 1 is no text; put it in quotes, here and in the rows"),
+            ({"letters": 1.0, 2: 1.0}, "the domain 2 is no text; put it in quotes"),
             ({"letters": 1.0}, "has no weight for the domain 'digits' of a row: give one, 0 leaves it out"),
             ({**WEIGHTS, "sums": 1.0}, "names the domain 'sums', of which there is no row"),
         ],

@@ -5,9 +5,11 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 
 from trl_amft.cli.fit_mixture import main, with_weights
-from trl_amft.cli.recipe_file import read_recipe
+from trl_amft.cli.recipe_file import RecipeLoader, read_recipe
+from trl_amft.cli.usage import UsageError
 from trl_amft.mixture_surrogate import (
     best_weights,
     fit_surrogate,
@@ -164,6 +166,15 @@ class TestCommand:
             ("domain_weights: {a: 1}\n", ["--pilots", "9"], "names 1 domains; give 2 to 12"),
             ("domain_weights: {a: -1, b: 2}\n", ["--pilots", "9"], "a=-1 must be a number from 0 on"),
             (RECIPE, ["--pilot", "9"], "the following arguments are required: --pilots"),
+            (RECIPE, ["--pilots", "9", "--seed", "-1"], "seed=-1 must be at least 0"),
+            ("domain_weights: {1: 1, 2: 1}\n", ["--pilots", "9"], "the domain 1 is no text; put it in quotes"),
+            ("domain_weights: {a: 1, 2: 1}\n", ["--pilots", "9"], "the domain 2 is no text; put it in quotes"),
+            (
+                RECIPE,
+                ["--pilots", "9", "--output_dir", __file__],
+                "test_mixture_surrogate.py' is a file; give a folder",
+            ),
+            (RECIPE, ["--pilots", "9", "--output_dir", f"{__file__}/p"], "lies below"),
         ],
     )
     def test_mistakes_are_one_line(self, tmp_path, capsys, text, more, line):
@@ -173,9 +184,90 @@ class TestCommand:
         error = capsys.readouterr().err
         assert caught.value.code == 2 and error.count("\n") == 1 and line in error
 
-    def test_everything_else_of_a_recipe_stays(self, tmp_path):
+    def test_weights_of_pilots_may_be_in_any_unit(self, pilots):
+        plan, finish, fit, output = pilots
+        plan(12)
+        finish()
+        for number, path in enumerate(sorted(output.parent.glob("pilots/pilot-*.yaml"))):
+            weights = {name: weight * (1 + number) for name, weight in read_recipe(path)["domain_weights"].items()}
+            path.write_text(with_weights(str(path), weights, "in another unit"))
+        assert fit() == 0
+        assert list(read_recipe(output)["domain_weights"].values()) == pytest.approx(OPTIMUM.tolist(), abs=1e-3)
+
+    @pytest.mark.parametrize(
+        ("log", "more", "line"),
+        [
+            ("[{", [], "pilot-003/log_history.json' is no log of a run (Expecting"),
+            ("{}", [], "pilot-003/log_history.json' is no log of a run, which is a list of mappings; run this pilot"),
+            ("[1]", [], "pilot-003/log_history.json' is no log of a run, which is a list of mappings; run this pilot"),
+            ('[{"held_out/accuracy": "high"}]', [], "metric='held_out/accuracy' is 'high' in"),
+            ('[{"held_out/accuracy": NaN}]', [], "metric='held_out/accuracy' is nan in"),
+            (None, ["--output", __file__ + "/best.yaml"], "test_mixture_surrogate.py', which is a file"),
+            (None, ["--output", "."], "output='.' is a folder; give the name of a file"),
+            (None, ["--output_dir", __file__], "test_mixture_surrogate.py' is a file; give a folder"),
+        ],
+    )
+    def test_mistakes_of_a_fit_are_one_line(self, pilots, capsys, log, more, line):
+        plan, finish, fit, output = pilots
+        plan(9)
+        finish()
+        if log is not None:
+            (output.parent / "pilots" / "pilot-003" / "log_history.json").write_text(log)
+        with pytest.raises(SystemExit) as caught:
+            fit(*more)
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and error.count("\n") == 1 and line in error and not output.exists()
+        assert log is None or "pilot-003" in error
+
+
+WEIGHTS = {"sums": 0.25, "words": 0.75, "maps": 0.0}
+
+
+class TestRecipe:
+    def test_everything_else_stays(self, tmp_path):
         path = tmp_path / "recipe.yaml"
         path.write_text(RECIPE)
-        text = with_weights(str(path), {"sums": 0.25, "words": 0.75, "maps": 0.0}, "note")
-        kept = [line for line in RECIPE.splitlines() if line[:1].strip() and not line.startswith("domain_weights")]
-        assert text.splitlines()[:3] == kept and text.endswith('"maps": 0.0} # note\n')
+        first, second, *old, last = RECIPE.splitlines()
+        line = 'domain_weights: {"sums": 0.25, "words": 0.75, "maps": 0.0} # note'
+        assert with_weights(str(path), WEIGHTS, "note").splitlines() == [first, second, line, last] and len(old) == 5
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "domain_weights: {\n  sums: 1,\n  words: 1,\n  maps: 1\n}\nseed: 0\n",
+            "seed: 0\ndomain_weights: {sums: 1,\n  words: 1, maps: 1\n}",
+            "domain_weights:\n  sums: 1\n# no indent\n  words: 1\n\n  maps: 1  # last\n# of the seed\nseed: 0\n",
+            "---\nseed: 0\ndomain_weights: {sums: 1, words: 1, maps: 1}\n...\n",
+            '"domain_weights": {sums: 1, words: 1, maps: 1}\nseed: 0\n',
+            "seed: 0\n'domain_weights':\n  sums: 1\n  words: 1\n  maps: 1\n",
+            "domain_weights : {sums: 1, words: 1, maps: 1}\nseed: 0\n",
+            "  seed: 0\n  domain_weights:\n    sums: 1\n    words: 1\n    maps: 1\n",
+            "note: |\n  domain_weights: {}\ndomain_weights: {sums: 1, words: 1, maps: 1}\nlast: |+\n  text\n\n",
+        ],
+    )
+    def test_however_the_field_is_written(self, tmp_path, text):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        expected = read_recipe(path) | {"domain_weights": WEIGHTS}
+        written = with_weights(str(path), WEIGHTS, "note")
+        assert yaml.load(written, Loader=RecipeLoader) == expected
+        assert written.count("# note\n") + written.endswith("# note") == 1
+        assert ("# of the seed" in written) == ("# of the seed" in text) and "# last" not in written
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "{domain_weights: {sums: 1, words: 1}, seed: 0}\n",
+            "? domain_weights\n: {sums: 1, words: 1}\n",
+            "domain_weights: &weights {sums: 1, words: 1}\ntask_kwargs: *weights\n",
+            "task_kwargs: &weights {sums: 1, words: 1}\ndomain_weights: *weights\n",
+        ],
+    )
+    def test_what_cannot_be_replaced_is_refused(self, tmp_path, capsys, text):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text)
+        with pytest.raises(UsageError, match="cannot be replaced; write it as a line of its own .* domain_weights: {"):
+            with_weights(str(path), {"sums": 0.25, "words": 0.75}, "note")
+        with pytest.raises(SystemExit):
+            main(["plan", "--recipe", str(path), "--pilots", "9", "--output_dir", str(tmp_path / "pilots")])
+        assert capsys.readouterr().err.count("\n") == 1 and not (tmp_path / "pilots").exists()

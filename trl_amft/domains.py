@@ -32,6 +32,8 @@ def shares_of(weights: Mapping[str, float]) -> dict[str, float]:
         `ValueError`: for anything else.
     """
     for name, weight in weights.items():
+        if not isinstance(name, str):
+            raise ValueError(f"domain_weights: the domain {name!r} is no text; put it in quotes, here and in the rows")
         if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0.0 <= weight < math.inf:
             raise ValueError(f"domain_weights: {name}={weight!r} must be a number from 0 on")
     total = math.fsum(weights.values())

@@ -2,7 +2,7 @@
 
 import functools
 import json
-import re
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from ..mixture_surrogate import (
     products,
 )
 from .evaluate_arguments import OneLineParser
-from .recipe_file import read_recipe
+from .output_file import check_output, check_parents
+from .recipe_file import RecipeLoader, read_recipe
 from .usage import UsageError, run_command
 
 
@@ -68,6 +69,10 @@ def _run(argv: list[str], description: str | None) -> None:
     domains = list(_weights(args.recipe))
     if not 2 <= len(domains) <= MOST_DOMAINS:
         raise UsageError(f"{FIELD} of {args.recipe!r} names {len(domains)} domains; give 2 to {MOST_DOMAINS}")
+    folder = Path(args.output_dir)
+    check_parents(folder, "output_dir")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"output_dir={args.output_dir!r} is a file; give a folder")
     if args.command == "plan":
         _plan(args, domains)
     else:
@@ -91,14 +96,19 @@ def _plan(args, domains: list[str]) -> None:
             f"pilots={args.pilots} is too few for {len(domains)} domains; give at least "
             f"{pilots_needed(len(domains), 5)}"
         )
+    if args.seed < 0:
+        raise UsageError(f"seed={args.seed} must be at least 0")
     folder = Path(args.output_dir)
     if list(folder.glob("pilot-*.yaml")):
         raise UsageError(f"output_dir={args.output_dir!r} has pilots; give another one, or delete them")
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, row in enumerate(pilot_weights(len(domains), args.pilots, args.seed)):
+    texts = []
+    for row in pilot_weights(len(domains), args.pilots, args.seed):
         weights = {name: round(float(weight), 6) for name, weight in zip(domains, row, strict=True)}
+        texts.append(with_weights(args.recipe, weights, "a pilot"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, text in enumerate(texts):
         path = folder / f"pilot-{number:03}.yaml"
-        path.write_text(with_weights(args.recipe, weights, "a pilot"), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         print(f"python scripts/train.py --recipe {path} --output_dir {path.with_suffix('')}")
 
 
@@ -113,17 +123,50 @@ def with_weights(recipe: str, weights: dict[str, float], note: str) -> str:
             A comment behind them.
 
     Returns:
-        `str`: the recipe with these weights, everything else of it as it was.
+        `str`: the recipe with these weights in the place of its own, everything else of it as it was.
+
+    Raises:
+        [`UsageError`]: if the recipe is written so that it would not be the same recipe with other weights.
     """
+    expected = {**read_recipe(recipe), FIELD: weights}
     text = Path(recipe).read_text(encoding="utf-8")
-    text = re.sub(rf"^{FIELD}:.*\n(?:[ \t]+.*\n|[ \t]*\n(?=[ \t]))*", "", text + "\n", flags=re.MULTILINE)
-    line = json.dumps(weights, ensure_ascii=False)
-    return f"{text.rstrip()}\n\n{FIELD}: {line} # {note}\n"
+    start, end = _place(text)
+    line = f"{FIELD}: {json.dumps(weights, ensure_ascii=False)} # {note}"
+    text = text[:start] + line + text[end:]
+    try:
+        written = yaml.load(text, Loader=RecipeLoader)
+    # A key that is a mapping cannot be looked up.
+    except (yaml.YAMLError, UsageError, TypeError):
+        written = None
+    if written != expected:
+        raise UsageError(
+            f"{FIELD} of {recipe!r} cannot be replaced; write it as a line of its own that begins with the name, "
+            f"without anchors: {FIELD}: {{maths: 0.5, routes: 0.5}}"
+        )
+    return text
+
+
+def _place(text: str) -> tuple[int, int]:
+    """From the name of the field to the end of the line on which its value ends."""
+    recipe = yaml.compose(text, Loader=RecipeLoader)
+    assert isinstance(recipe, yaml.MappingNode)  # As read_recipe found.
+    key, value = next((key, value) for key, value in recipe.value if key.value == FIELD)
+    end = text.find("\n", _end(value))
+    return key.start_mark.index, len(text) if end < 0 else end
+
+
+def _end(node: yaml.Node) -> int:
+    # A block of YAML ends where the next thing begins, behind comments that belong to that.
+    if isinstance(node, yaml.MappingNode) and not node.flow_style and node.value:
+        return _end(node.value[-1][1])
+    return node.end_mark.index
 
 
 def _fit(args, domains: list[str]) -> None:
     if args.folds < 2:
         raise UsageError(f"folds={args.folds} must be at least 2")
+    output = Path(args.output)
+    check_output(output)
     rows, scores, missing = [], [], []
     for path in sorted(Path(args.output_dir).glob("pilot-*.yaml")):
         weights = _weights(str(path))
@@ -133,7 +176,8 @@ def _fit(args, domains: list[str]) -> None:
         if score is None:
             missing.append(path.name)
         else:
-            rows.append([weights[name] for name in domains])
+            shares = shares_of(weights)
+            rows.append([shares.get(name, 0.0) for name in domains])
             scores.append(-score if args.smallest else score)
     if missing:
         print(f"without {args.metric}: {len(missing)} pilots ({missing[0]} …)", file=sys.stderr)
@@ -151,10 +195,8 @@ def _fit(args, domains: list[str]) -> None:
     predicted = float((products(best[None]) @ found.coefficients)[0])
     weights = {name: round(float(weight), 4) for name, weight in zip(domains, best, strict=True)}
     note = f"fitted to {len(rows)} pilots, R² {found.r_squared:.2f} in {args.folds}-fold cross-validation"
-    output = Path(args.output)
-    output.parent.mkdir(parents=True, exist_ok=True)
     text = with_weights(args.recipe, weights, note)
-    assert yaml.safe_load(text)[FIELD] == weights
+    output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(text, encoding="utf-8")
     table = Table(title=f"{args.metric} of {len(rows)} pilots, R² {found.r_squared:.2f}", show_header=False)
     table.add_column(no_wrap=True)
@@ -176,9 +218,25 @@ def last_value(path: Path, metric: str) -> float | None:
 
     Returns:
         `float`, *optional*: the last one; `None` where there is no log, or no such number.
+
+    Raises:
+        [`UsageError`]: if the file is no log, or what it has under that name is no finite number.
     """
     if not path.is_file():
         return None
-    log: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    remedy = f"run this pilot again, or delete {str(path.parent)!r}"
+    try:
+        log: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{str(path)!r} is no log of a run ({error}); {remedy}") from None
+    if not isinstance(log, list) or not all(isinstance(row, dict) for row in log):
+        raise UsageError(f"{str(path)!r} is no log of a run, which is a list of mappings; {remedy}")
     values = [row[metric] for row in log if row.get(metric) is not None]
-    return float(values[-1]) if values else None
+    if not values:
+        return None
+    value = values[-1]
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise UsageError(f"metric={metric!r} is {value!r} in {str(path)!r}; give the name of a number")
+    if not math.isfinite(value):
+        raise UsageError(f"metric={metric!r} is {value} in {str(path)!r}; {remedy}, and it is left out")
+    return float(value)

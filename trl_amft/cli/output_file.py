@@ -1,0 +1,28 @@
+"""Whether a file can be written is asked before the work whose result it is to hold."""
+
+from pathlib import Path
+
+from .usage import UsageError
+
+
+def check_output(path: Path, field: str = "output") -> None:
+    """
+    Args:
+        path (`Path`):
+            File that is to be written.
+        field (`str`, *optional*, defaults to `"output"`):
+            The argument that named it.
+
+    Raises:
+        [`UsageError`]: if it is a folder, or lies below a file.
+    """
+    if path.is_dir():
+        raise UsageError(f"{field}={str(path)!r} is a folder; give the name of a file")
+    check_parents(path, field)
+
+
+def check_parents(path: Path, field: str) -> None:
+    """As [`check_output`], for a file or a folder."""
+    above = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
+    if above is not None:
+        raise UsageError(f"{field}={str(path)!r} lies below {str(above)!r}, which is a file; give another name")
