@@ -7,6 +7,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toy
 from trl_amft import AMFTConfig, AMFTTrainer
+from trl_amft.checkpoints import ResumableError
 
 
 # Success probabilities of the prompts; one of the four has none.
@@ -171,4 +172,11 @@ class TestRefusals:
     )
     def test_data(self, tmp_path, rows, line):
         with pytest.raises(ValueError, match=line):
+            train(tmp_path, rows=rows, advantage_baseline="column:p_term")
+
+    @pytest.mark.parametrize("value", ["nan", "1e39", "inf"])
+    def test_stream(self, tmp_path, value):
+        """A stream is judged when its rows come."""
+        rows = prompts([0.5, float(value)]).to_iterable_dataset()
+        with pytest.raises(ResumableError, match=r"a row has p_term=.*: give a finite number, or nothing"):
             train(tmp_path, rows=rows, advantage_baseline="column:p_term")

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 GROUP, COLUMN = "group", "column:"
 PROGRESS, REGRET = "baseline/progress", "baseline/regret"
+# Rewards have this type; what lies beyond would be infinite in it.
+LARGEST = torch.finfo(torch.float32).max
 
 
 def baseline_column(args: "AMFTConfig") -> str | None:
@@ -95,9 +98,21 @@ def check_baseline_column(args: "AMFTConfig", train_dataset: Any) -> None:
 def _number(column: str, value: Any, where: str = "a row") -> float:
     if value is None:
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= LARGEST:
         raise ValueError(f"{where} has {column}={value!r}: give a finite number, or nothing to leave it to the group")
     return float(value)
+
+
+def _numbers(column: str, rows: list[dict[str, Any]]) -> tuple[list[float], list[str]]:
+    """Numbers of rows, and what is wrong with those that are infinite here: other processes wait for them."""
+    values, failures = [], []
+    for row in rows:
+        try:
+            values.append(_number(column, row.get(column)))
+        except ValueError as error:
+            values.append(math.inf)
+            failures.append(str(error))
+    return values, failures
 
 
 def take_baseline(
@@ -118,10 +133,20 @@ def take_baseline(
         output (`dict[str, Any]`):
             TRL's inputs of the loss; `advantages` and `group_varies` of shape (batch_size,) are replaced where a row
             has a baseline.
+
+    Raises:
+        [`~trl_amft.checkpoints.ResumableError`]: on every process, if a row of any of them has something else than a
+            number.
     """
     gather, count = trainer.accelerator.gather, len(inputs)
-    own = torch.tensor([_number(column, row.get(column)) for row in inputs], device=rewards.device)
+    values, failures = _numbers(column, inputs)
+    own = torch.tensor(values, device=rewards.device)
     baselines = gather(own.to(rewards.dtype))
+    if baselines.isinf().any():
+        # Imports the configuration, which imports this file.
+        from .checkpoints import ResumableError
+
+        raise ResumableError(gather_object(failures)[0])
     total = (rewards * trainer.reward_weights.to(rewards.device)).nansum(dim=1)
     differences = total.masked_fill(rewards.isnan().all(dim=1), torch.nan) - baselines
     advantages = torch.where(

@@ -1,5 +1,6 @@
 """
-One run with demonstrations and a baseline from a column under DeepSpeed; writes what every row was given.
+One run with demonstrations and a baseline from a column, under DeepSpeed if it gets a stage; writes what every row
+was given. With `broken_row` the data are streamed in order, and that row of them has no number.
 
 Usage: baseline_worker.py RESULT_FILE JSON_OVERRIDES
 """
@@ -50,8 +51,12 @@ seen: list = []
 
 def main() -> None:
     result_file, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
-    world, stage = int(os.environ["WORLD_SIZE"]), overrides["zero_stage"]
+    world, stage = int(os.environ["WORLD_SIZE"]), overrides.get("zero_stage")
     rows = [{"prompt": prompt, "p_term": [0.25, None, 0.75][n % 3]} for n, prompt in enumerate(toy.prompts())]
+    broken = overrides.get("broken_row")
+    if broken is not None:
+        rows[broken]["p_term"] = float("nan")
+    dataset = Dataset.from_list(rows)
     model, tokenizer = toy.model()
     args = toy.config(
         result_file.parent / "run",
@@ -64,13 +69,14 @@ def main() -> None:
         scale_rewards="none",
         advantage_baseline="column:p_term",
         ddp_backend="gloo",
-        deepspeed=deepspeed_config(stage),
+        shuffle_dataset=broken is None,
+        deepspeed=None if stage is None else deepspeed_config(stage),
     )
     trainer = Watched(
         model=model,
         reward_funcs=length_reward,
         args=args,
-        train_dataset=Dataset.from_list(rows),
+        train_dataset=dataset if broken is None else dataset.to_iterable_dataset(),
         processing_class=tokenizer,
         rollout_func=recorded_rollouts,
         demonstration_dataset=toy.demonstration_set(),

@@ -1,4 +1,4 @@
-"""A baseline from a column on two processes under ZeRO-3: A = r − b per row, and what is logged about it."""
+"""A baseline from a column on two processes: A = r − b per row and what is logged under ZeRO-3, and a bad value."""
 
 from pathlib import Path
 from statistics import fmean
@@ -26,3 +26,12 @@ def test_advantage_is_reward_minus_column(tmp_path):
         assert run["baseline/progress"][step] == pytest.approx(rewards - baselines, abs=1e-6)
         assert run["baseline/regret"][step] == pytest.approx((1 - rewards) / (1 - baselines), abs=1e-6)
     assert len(set(run["amft/mu"])) > 1
+
+
+def test_a_value_that_is_no_number_on_one_process_stops_all(tmp_path):
+    """Each process has the rows of two prompts; the fourth is of the second process."""
+    outcome = processes.start(WORKER, tmp_path, 2, {"broken_row": 3})
+    assert outcome.returncode != 0
+    line = "step 0: a row has p_term=nan: give a finite number, or nothing to leave it to the group"
+    for rank in (0, 1):
+        assert f"[rank{rank}]: trl_amft.checkpoints.ResumableError: {line}" in outcome.stderr, outcome.stderr
