@@ -7,22 +7,33 @@ import json
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .. import __version__
 from ..compat import installed_versions
-from ..evaluation.run_set import SettingsError, check_settings, evaluate_set, fingerprint
+from ..evaluation.checkpoint import Checkpoint, read_template
+from ..evaluation.errors import EvaluationError
+from ..evaluation.problem_set import ProblemSet, check_prompts
+from ..evaluation.run_set import check_settings, evaluate_set, fingerprint
 from ..evaluation.samplers import Sampler, Sampling, TransformersSampler, VllmSampler, gpu_with_vllm
-from ..evaluation.summary import breakdown_rows, comparison_rows, markdown, read_results, summarize, table_rows
+from ..evaluation.summary import (
+    breakdown_rows,
+    comparison_rows,
+    markdown,
+    read_results,
+    read_summary,
+    summarize,
+    table_rows,
+)
 from ..grading import maths_reward
 from ..tasks import Task, load_task
 from ..tasks.maths_sets import load_set
@@ -53,34 +64,44 @@ def main(argv: list[str] | None = None, description: str | None = None) -> int:
 
 def _run(argv: list[str], description: str | None) -> None:
     args = parse_arguments(argv, description)
-    if args.compare:
-        return compare(*args.compare)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError("an evaluation is one process; start it with python, and give vLLM --tensor_parallel_size")
-    engine = choose_engine(args)
-    tokenizer = load_tokenizer(args)
-    sets = [(planned, *load_problems(planned, args)) for planned in args.plan]
-    for planned, dataset, _ in sets:
-        _check_prompts(planned.name, dataset[0]["prompt"], tokenizer, args)
-    settings = common_settings(args, engine)
-    folder = Path(args.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
     try:
-        results = evaluate_sets(sets, args, settings, folder, functools.partial(load_sampler, args, engine, tokenizer))
-    except SettingsError as error:
+        if args.compare:
+            return compare(*args.compare)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UsageError(
+                "an evaluation is one process; start it with python, and give vLLM --tensor_parallel_size"
+            )
+        _evaluate(args)
+    except EvaluationError as error:
         raise UsageError(error) from None
-    report(results, settings, folder)
+
+
+def _evaluate(args: argparse.Namespace) -> None:
+    engine, template = choose_engine(args), read_template(args.chat_template)
+    checkpoint = Checkpoint(args.model, args.revision, args.trust_remote_code)
+    reader = checkpoint.load_reader(template)
+    sets = [load_problems(planned, args) for planned in args.plan]
+    for one in sets:
+        check_prompts(one, reader, checkpoint, engine)
+    settings = common_settings(args, engine, checkpoint, template)
+    folder = Path(args.output_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"output_dir={args.output_dir!r} cannot be written ({error}); give another folder") from None
+    load = functools.partial(load_sampler, args, engine, checkpoint, reader)
+    report(evaluate_sets(sets, args, settings, folder, load), settings, folder)
 
 
 def evaluate_sets(
-    sets: list, args: argparse.Namespace, settings: dict, folder: Path, load
+    sets: list[ProblemSet], args: argparse.Namespace, settings: dict, folder: Path, load
 ) -> dict[str, dict[str, Any]]:
     """
     Go through the sets; what is finished is read, and the model is loaded with the first that is not.
 
     Args:
-        sets (`list`):
-            Triples of [`PlannedSet`], problems and reward functions.
+        sets (`list[ProblemSet]`):
+            What to evaluate.
         args (`argparse.Namespace`):
             Checked arguments.
         settings (`dict[str, Any]`):
@@ -101,44 +122,45 @@ def evaluate_sets(
         def advance(bar: TaskID) -> Callable[[int], None]:
             return lambda done: progress.update(bar, completed=done)
 
-        bars = [progress.add_task(planned.name, total=len(dataset)) for planned, dataset, _ in sets]
-        for (planned, dataset, reward_funcs), bar in zip(sets, bars, strict=True):
-            path = folder / f"{planned.name}.json"
-            own = settings | {"set": planned.name, "samples": planned.samples, "problems": fingerprint(dataset)}
+        bars = [progress.add_task(one.name, total=len(one.dataset)) for one in sets]
+        for one, bar in zip(sets, bars, strict=True):
+            name, dataset, samples = one.name, one.dataset, one.samples
+            path = folder / f"{name}.json"
+            own = settings | {"set": name, "samples": samples, "problems": fingerprint(dataset)}
             if path.is_file():
-                finished = json.loads(path.read_text(encoding="utf-8"))
-                check_settings(path, finished.get("settings", {}), own)
-                results[planned.name] = finished
+                finished = read_summary(path)
+                check_settings(path, finished["settings"], own)
+                results[name] = finished
                 progress.update(bar, completed=len(dataset))
                 continue
             sampler = load() if sampler is None else sampler
             started = time.monotonic()
             records = evaluate_set(
-                planned.name,
+                name,
                 dataset,
-                reward_funcs,
+                one.reward_funcs,
                 sampler,
-                samples=planned.samples,
+                samples=samples,
                 seed=args.seed,
                 settings=settings,
                 folder=folder,
                 progress=advance(bar),
             )
-            results[planned.name] = {
+            results[name] = {
                 "settings": own,
                 "seconds": round(time.monotonic() - started, 1),
                 "versions": {"trl_amft": __version__, **installed_versions()},
-                **summarize(records),
+                **summarize(records, route_lengths=one.route_lengths),
             }
             # Whole or absent: what is there is taken for finished.
             part = path.with_suffix(".json.part")
-            part.write_text(json.dumps(results[planned.name], indent=1) + "\n", encoding="utf-8")
+            part.write_text(json.dumps(results[name], indent=1) + "\n", encoding="utf-8")
             os.replace(part, path)
     return results
 
 
-def load_problems(planned: PlannedSet, args: argparse.Namespace) -> tuple:
-    """Problems of a set and the rewards that grade them."""
+def load_problems(planned: PlannedSet, args: argparse.Namespace) -> ProblemSet:
+    """A set, cut to the first problems where only those are wanted."""
     try:
         if planned.task is None:
             dataset, reward_funcs = load_set(planned.name, args.data_dir), [maths_reward]
@@ -147,29 +169,12 @@ def load_problems(planned: PlannedSet, args: argparse.Namespace) -> tuple:
             dataset, reward_funcs = task.held_out_dataset, task.reward_funcs
     except (ValueError, TypeError) as error:
         raise UsageError(f"set {planned.name!r}: {error}") from None
+    lengths = Counter(dataset["route"]) if "route" in dataset.column_names else {}
     if args.limit is not None:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
     if len(dataset) == 0:
         raise UsageError(f"set {planned.name!r} has no problem with an answer; give another one")
-    return dataset, reward_funcs
-
-
-def load_tokenizer(args: argparse.Namespace) -> PreTrainedTokenizerBase:
-    """The model's tokenizer with the chosen chat template; the model's configuration is looked at as well."""
-    try:
-        if not Path(args.model, "adapter_config.json").is_file():
-            AutoConfig.from_pretrained(args.model, revision=args.revision, trust_remote_code=args.trust_remote_code)
-        tokenizer = AutoTokenizer.from_pretrained(
-            args.model, revision=args.revision, trust_remote_code=args.trust_remote_code
-        )
-    # Files, Hub and tokenizers fail in ways without a common base class.
-    except Exception as error:
-        raise UsageError(f"model={args.model!r} cannot be loaded: {error}") from None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if args.chat_template:
-        tokenizer.chat_template = Path(args.chat_template).read_text(encoding="utf-8")
-    return tokenizer
+    return ProblemSet(planned.name, planned.samples, dataset, reward_funcs, lengths)
 
 
 def choose_engine(args: argparse.Namespace) -> str:
@@ -184,41 +189,42 @@ def choose_engine(args: argparse.Namespace) -> str:
     return args.engine
 
 
-def load_sampler(args: argparse.Namespace, engine: str, tokenizer: PreTrainedTokenizerBase) -> Sampler:
+def load_sampler(
+    args: argparse.Namespace,
+    engine: str,
+    checkpoint: Checkpoint,
+    reader: PreTrainedTokenizerBase | ProcessorMixin,
+) -> Sampler:
     """The model behind the chosen engine."""
     sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
+    if engine == "transformers":
+        return TransformersSampler(checkpoint.load_model(args.dtype), reader, sampling, args.batch_size or BATCH_SIZE)
     try:
-        if engine == "vllm":
-            return VllmSampler(
-                args.model,
-                tokenizer,
-                sampling,
-                args.batch_size or VLLM_GROUP_SIZE,
-                revision=args.revision,
-                dtype=args.dtype,
-                seed=args.seed,
-                tensor_parallel_size=args.tensor_parallel_size,
-                gpu_memory_utilization=args.gpu_memory_utilization,
-                trust_remote_code=args.trust_remote_code,
-            )
-        # Of any type, because type checkers do not see through the decorator of its `to`.
-        model: Any = AutoModelForCausalLM.from_pretrained(
-            args.model, revision=args.revision, dtype=args.dtype, trust_remote_code=args.trust_remote_code
+        return VllmSampler(
+            args.model,
+            reader,
+            sampling,
+            args.batch_size or VLLM_GROUP_SIZE,
+            revision=args.revision,
+            dtype=args.dtype,
+            seed=args.seed,
+            tensor_parallel_size=args.tensor_parallel_size,
+            gpu_memory_utilization=args.gpu_memory_utilization,
+            trust_remote_code=args.trust_remote_code,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"model={args.model!r} cannot be loaded: {error}") from None
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return TransformersSampler(model, tokenizer, sampling, args.batch_size or BATCH_SIZE)
+        raise UsageError(f"model={args.model!r} cannot be loaded by vLLM: {error}") from None
 
 
-def common_settings(args: argparse.Namespace, engine: str) -> dict[str, Any]:
+def common_settings(
+    args: argparse.Namespace, engine: str, checkpoint: Checkpoint, template: str | None
+) -> dict[str, Any]:
     """What the results of every set depend on."""
     default = VLLM_GROUP_SIZE if engine == "vllm" else BATCH_SIZE
-    template = Path(args.chat_template).read_text(encoding="utf-8") if args.chat_template else None
     return {
         "model": args.model,
         "revision": args.revision,
-        "weights": weights_fingerprint(args.model),
+        "weights": checkpoint.weights_fingerprint(),
         "engine": engine,
         "dtype": args.dtype,
         "temperature": args.temperature,
@@ -228,24 +234,6 @@ def common_settings(args: argparse.Namespace, engine: str) -> dict[str, Any]:
         "batch_size": args.batch_size or default,
         "chat_template": template and hashlib.sha256(template.encode()).hexdigest()[:16],
     }
-
-
-def weights_fingerprint(model: str) -> str | None:
-    """Short hash of names, sizes and times of the weights in a local folder, which training may have overwritten."""
-    files = sorted(Path(model).glob("*.safetensors")) if Path(model).is_dir() else []
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16] if stats else None
-
-
-def _check_prompts(name: str, prompt: Any, tokenizer: PreTrainedTokenizerBase, args: argparse.Namespace) -> None:
-    if isinstance(prompt, str):
-        return
-    if any(not isinstance(message["content"], str) for message in prompt):
-        raise UsageError(f"set {name!r} has prompts with pictures, which an evaluation does not read; choose another")
-    if tokenizer.chat_template is None:
-        raise UsageError(
-            f"model={args.model!r} has no chat template, and set {name!r} is a chat; give --chat_template"
-        )
 
 
 def report(results: dict[str, dict[str, Any]], settings: dict[str, Any], folder: Path) -> None:
@@ -281,10 +269,7 @@ def compare(first: str, second: str) -> None:
         second (`str`):
             Output folder B.
     """
-    try:
-        rows = comparison_rows(read_results(first), read_results(second))
-    except ValueError as error:
-        raise UsageError(error) from None
+    rows = comparison_rows(read_results(first), read_results(second))
     _print(rows, f"A = {first}, B = {second}, in percent")
     sys.stdout.write("\n" + markdown(rows))
 

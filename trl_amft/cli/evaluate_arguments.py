@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +11,19 @@ from typing import Any
 
 from ..tasks import TASKS
 from ..tasks.maths_sets import SETS, SUITES
+from .arguments import RecipeParser
+from .recipe_fields import RecipeArguments, check_type
 from .recipe_file import read_recipe
+from .recipe_ranges import check_values
 from .usage import UsageError, suggest
 
 
 # Suites that are tasks of this package, with the splits that are evaluated.
 TASK_SUITES = dict.fromkeys(("general_points", "virl"), ("in_distribution", "rule"))
 TASK_SAMPLES = 4
+# What an evaluation takes from a recipe, which may not fit this machine otherwise.
+RUN_FIELDS = ("task", "task_kwargs", "held_out_samples")
+OF_RECIPE = (*RUN_FIELDS, "temperature", "max_completion_length")
 ENGINES = ("auto", "vllm", "transformers")
 
 
@@ -135,6 +142,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> argparse
             lambda value: value in ("auto", "float32", "bfloat16", "float16"),
             "auto, float32, bfloat16 or float16",
         ),
+        ("output_dir", _may_be_folder, "a folder, and none of its parents a file"),
         ("data_dir", lambda value: value is None or Path(value).is_dir(), "an existing folder"),
         ("chat_template", lambda value: value is None or Path(value).is_file(), "an existing file"),
     ]
@@ -190,7 +198,19 @@ def _recipe(path: str) -> dict[str, Any]:
         raise UsageError(
             f"recipe={path!r} has no task, whose held-out problems could be evaluated; give --set or --task"
         )
-    return recipe
+    given = {name: recipe[name] for name in OF_RECIPE if name in recipe}
+    try:
+        for name, value in given.items():
+            check_type(name, value)
+        check_values(given)
+        recipe_parser = RecipeParser()
+        recipe_parser.set_defaults_with_config(**given)
+        # Text becomes numbers here, as for a run.
+        values = vars(recipe_parser.parse_known_args([])[0])
+        run = RecipeArguments(**{name: values[name] for name in given if name in RUN_FIELDS})
+    except UsageError as error:
+        raise UsageError(f"recipe={path!r}: {error}") from None
+    return {name: values[name] for name in given} | {"task_kwargs": run.task_kwargs}
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
@@ -203,6 +223,11 @@ def _mapping(text: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"task_kwargs={text!r} is no JSON mapping; write it as '{{\"key\": value}}'")
     return value
+
+
+def _may_be_folder(path: str) -> bool:
+    """Nothing but folders, or nothing at all, stands at a path and above it."""
+    return all(os.path.isdir(place) or not os.path.exists(place) for place in (Path(path), *Path(path).parents))
 
 
 def _given(*values: Any) -> Any:

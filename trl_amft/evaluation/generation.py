@@ -24,6 +24,12 @@ def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
                 module.training = flag
 
 
+def text_tokenizer(reader: PreTrainedTokenizerBase | ProcessorMixin) -> PreTrainedTokenizerBase:
+    """The tokenizer of a processor; a tokenizer as it is."""
+    words: Any = getattr(reader, "tokenizer", reader)
+    return words
+
+
 def render_prompts(
     tokenizer: PreTrainedTokenizerBase | ProcessorMixin, prompts: list, template_kwargs: dict
 ) -> list[str]:
@@ -84,8 +90,8 @@ def tokenize_prompts(
             **template_kwargs,
         )
         return read
-    # A chat template writes the special tokens itself.
-    return tokenizer(
+    # A processor would take texts for pictures. A chat template writes the special tokens itself.
+    return text_tokenizer(tokenizer)(
         render_prompts(tokenizer, prompts, template_kwargs),
         padding=True,
         padding_side="left",

@@ -14,7 +14,7 @@ from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
 from ..demonstration_pictures import pictures_of
-from .generation import generate, tokenize_prompts, undisturbed
+from .generation import generate, text_tokenizer, tokenize_prompts, undisturbed
 from .scoring import score
 
 
@@ -103,8 +103,8 @@ def evaluate_held_out(
             f"reward_weights={weights} does not match the {len(reward_funcs)} reward functions; give one weight each"
         )
 
-    texts_only: Any = getattr(tokenizer, "tokenizer", tokenizer)
-    eos_token_ids = eos_token_ids or [texts_only.eos_token_id]
+    eos: Any = text_tokenizer(tokenizer).eos_token_id
+    eos_token_ids = eos_token_ids or [eos]
     rows = [row for row in dataset for _ in range(num_samples)]
     rewards, lengths, truncated = [], [], 0
     with undisturbed(model, seed):

@@ -14,8 +14,10 @@ from typing import Any
 
 from datasets import Dataset
 
+from ..demonstration_pictures import pictures_digest, pictures_of
 from ..grading.answer_keys import answer_key
-from .samplers import Sample, Sampler, derived_seed
+from .errors import EvaluationError, unanswerable
+from .samplers import PromptError, Sample, Sampler, derived_seed
 from .scoring import score
 
 
@@ -23,8 +25,7 @@ from .scoring import score
 GRADED_AT_ONCE = 256
 
 
-class SettingsError(ValueError):
-    """The output folder holds results of other settings."""
+RECORD_FIELDS = {"id", "rewards", "tokens", "truncated", "answers", "undecided", "level", "subject", "completions"}
 
 
 def evaluate_set(
@@ -46,8 +47,8 @@ def evaluate_set(
         name (`str`):
             Name of the set and of its files.
         dataset (`Dataset`):
-            Column `prompt` and those that the rewards read; `solution`, `level` and `subject` are used where they
-            exist.
+            Column `prompt` and those that the rewards read; `image` or `images`, `solution`, `level` and `subject` are
+            used where they exist.
         reward_funcs (`list[Callable]`):
             Rewards with TRL's signature. A sample is correct if their sum is 1 or more.
         sampler ([`~trl_amft.evaluation.samplers.Sampler`]):
@@ -67,6 +68,10 @@ def evaluate_set(
         `list[dict[str, Any]]`: one record per problem, in order: `id`, `rewards`, `tokens`, `truncated`, `answers`
         (one form per answer, or `None` where the task has none), `undecided`, `level`, `subject`, `route` (of V-IRL),
         `completions`.
+
+    Raises:
+        [`~trl_amft.evaluation.errors.EvaluationError`]: if the output folder holds results of other settings or a
+            file that cannot be read, or if a prompt leaves no room for an answer.
     """
     settings = settings | {"set": name, "samples": samples, "seed": seed, "problems": fingerprint(dataset)}
     path = folder / f"{name}.samples.jsonl"
@@ -82,7 +87,7 @@ def evaluate_set(
             _keep_lines(file, len(records) + 1)
         for start in range(len(records), len(dataset), per_group):
             rows = list(dataset.select(range(start, min(start + per_group, len(dataset)))))
-            drawn = sampler.sample([row["prompt"] for row in rows], samples, derived_seed(seed, name, start))
+            drawn = _drawn(sampler, name, rows, samples, derived_seed(seed, name, start), start)
             group = _graded(rows, drawn, reward_funcs)
             file.write("".join(json.dumps(record) + "\n" for record in group))
             file.flush()
@@ -101,8 +106,21 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 def problem_id(row: dict[str, Any]) -> str:
-    """Short hash of a problem with all that its rewards read."""
+    """Short hash of a problem with its pictures and all that its rewards read."""
+    shown = pictures_digest(row)
+    if shown:
+        row = {key: value for key, value in row.items() if key not in ("image", "images")} | {"pictures": shown}
     return hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _drawn(sampler: Sampler, name: str, rows: list[dict], samples: int, seed: int, start: int) -> list[list[Sample]]:
+    prompts, pictures = [row["prompt"] for row in rows], [pictures_of(row) for row in rows]
+    try:
+        if any(pictures):
+            return sampler.sample(prompts, samples, seed, pictures)
+        return sampler.sample(prompts, samples, seed)
+    except PromptError as error:
+        raise unanswerable(name, start + error.index + 1, error.reason) from None
 
 
 def _graded(rows: list[dict], drawn: list[list[Sample]], reward_funcs: list[Callable]) -> list[dict[str, Any]]:
@@ -152,7 +170,14 @@ def _read(path: Path, settings: dict[str, Any]) -> list[dict[str, Any]]:
     if not lines:
         return []
     check_settings(path, lines[0], settings)
+    for number, record in enumerate(lines[1:], start=2):
+        if not set(record) >= RECORD_FIELDS:
+            raise _broken(path, number)
     return lines[1:]
+
+
+def _broken(path: Path, number: int) -> EvaluationError:
+    return EvaluationError(f"{path} is broken in line {number}; delete the file, or give another output_dir")
 
 
 def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
@@ -168,22 +193,28 @@ def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) ->
             Those of this run.
 
     Raises:
-        [`SettingsError`]: in one line that names the first difference.
+        [`~trl_amft.evaluation.errors.EvaluationError`]: in one line that names the first difference.
     """
     for key in sorted(set(found) | set(wanted)):
         if found.get(key) != wanted.get(key):
-            raise SettingsError(
+            raise EvaluationError(
                 f"{path} has {key}={found.get(key)!r}, this run {key}={wanted.get(key)!r}; give another output_dir, "
                 "or delete the file"
             )
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
             # The last line may be cut off.
-            if line.endswith("\n"):
-                yield json.loads(line)
+            if line.endswith(b"\n"):
+                try:
+                    content = json.loads(line)
+                except ValueError:
+                    raise _broken(path, number) from None
+                if not isinstance(content, dict):
+                    raise _broken(path, number)
+                yield content
 
 
 def _keep_lines(file, count: int) -> None:

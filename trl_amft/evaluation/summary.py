@@ -1,21 +1,28 @@
 """From the records of a set to its numbers, to one table of all sets, and to the difference of two evaluations."""
 
 import json
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..tasks.virl_answers import ATTEMPTS
+from .errors import EvaluationError
 from .estimators import interval, majority, mean_over_sets, paired_difference, pass_at_k
 
 
 # Rewards of 1 arrive as sums of floats.
 RIGHT = 1.0 - 1e-6
+# What a file needs to be compared, and what it needs for the table.
+COMPARED = {"ids", "correct", "num_samples"}
+SHOWN = COMPARED | {"num_problems", "accuracy", "pass", "majority", "tokens", "truncated", "undecided"}
+SHOWN |= {"by_level", "by_subject"}
 
 
-def summarize(records: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
+def summarize(
+    records: list[dict[str, Any]], seed: int = 0, route_lengths: Mapping[int, int] | None = None
+) -> dict[str, Any]:
     """
     Numbers of a set.
 
@@ -24,13 +31,15 @@ def summarize(records: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
             From [`~trl_amft.evaluation.run_set.evaluate_set`], with n samples each.
         seed (`int`, *optional*, defaults to `0`):
             Seed of the bootstrap.
+        route_lengths (`Mapping[int, int]`, *optional*):
+            Positions of each route, some of which may not be among the records. All are if not given.
 
     Returns:
         `dict[str, Any]`: `accuracy` (share of right samples, avg@n), `pass` by k for the powers of two below n and for
         n, `majority` (`None` where answers have no form), each with `mean`, `low` and `high`; `reward`, `tokens`,
         `truncated` (a share), `undecided`; `by_level` and `by_subject` where the columns exist; `route_success` (share
-        of routes of which every position is solved within two answers) where problems are positions of routes, else
-        `None`; `ids` and `correct` (right samples) by problem.
+        of routes of which every position is solved within two answers) where there are two answers to every position
+        of a route, else `None`; `ids` and `correct` (right samples) by problem.
     """
     samples = len(records[0]["rewards"])
     correct = [sum(reward >= RIGHT for reward in record["rewards"]) for record in records]
@@ -52,7 +61,7 @@ def summarize(records: list[dict[str, Any]], seed: int = 0) -> dict[str, Any]:
         "truncated": sum(truncated) / len(truncated),
         "undecided": sum(record["undecided"] for record in records),
         **{f"by_{column}": _by(column, records, shares, seed) for column in ("level", "subject")},
-        "route_success": _route_success(records, seed),
+        "route_success": _route_success(records, seed, route_lengths),
         "ids": [record["id"] for record in records],
         "correct": correct,
     }
@@ -69,12 +78,16 @@ def _by(column: str, records: list[dict], shares: list[float], seed: int) -> dic
     }
 
 
-def _route_success(records: list[dict], seed: int) -> dict[str, Any] | None:
-    solved: dict[int, bool] = {}
+def _route_success(
+    records: list[dict], seed: int, route_lengths: Mapping[int, int] | None = None
+) -> dict[str, Any] | None:
+    if len(records[0]["rewards"]) < ATTEMPTS:
+        return None
+    seen = Counter(record["route"] for record in records if record.get("route") is not None)
+    solved = {route: True for route, count in seen.items() if route_lengths is None or count == route_lengths[route]}
     for record in records:
-        route, right = record.get("route"), max(record["rewards"][:ATTEMPTS]) >= RIGHT
-        if route is not None:
-            solved[route] = solved.get(route, True) and right
+        if (route := record.get("route")) in solved:
+            solved[route] &= max(record["rewards"][:ATTEMPTS]) >= RIGHT
     if not solved:
         return None
     return {"num_routes": len(solved), **asdict(interval([float(flag) for flag in solved.values()], seed=seed))}
@@ -153,6 +166,26 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |\n" for row in (head, rule, *body))
 
 
+def read_summary(path: Path) -> dict[str, Any]:
+    """
+    A finished set.
+
+    Args:
+        path (`Path`):
+            Its `NAME.json`.
+
+    Returns:
+        `dict[str, Any]`: from [`summarize`], with `settings` and whatever else the file holds.
+
+    Raises:
+        [`~trl_amft.evaluation.errors.EvaluationError`]: if the file is not one.
+    """
+    content = _read_json(path)
+    if not (_has(content, SHOWN) and isinstance(content.get("settings"), dict)):
+        raise EvaluationError(f"{path} is no summary of a set; delete the file, or give another output_dir")
+    return content
+
+
 def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
     """
     Finished sets of an evaluation.
@@ -165,17 +198,29 @@ def read_results(folder: str | Path) -> dict[str, dict[str, Any]]:
         `dict[str, dict[str, Any]]`: summary by name of the set.
 
     Raises:
-        `ValueError`: in one line, if there is none.
+        [`~trl_amft.evaluation.errors.EvaluationError`]: if there is none, or a file cannot be read.
     """
     found = {path.name.removesuffix(".json"): path for path in sorted(Path(folder).glob("*.json"))}
-    results = {}
-    for name, path in found.items():
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and {"ids", "correct", "num_samples"} <= set(content):
-            results[name] = content
+    contents = {name: _read_json(path) for name, path in found.items()}
+    results = {name: content for name, content in contents.items() if _has(content, COMPARED)}
     if not results:
-        raise ValueError(f"{str(folder)!r} holds no finished set; give the output_dir of an evaluation")
+        raise EvaluationError(f"{str(folder)!r} holds no finished set; give the output_dir of an evaluation")
     return results
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise EvaluationError(f"{path} cannot be read ({error}); delete it, or give another folder") from None
+
+
+def _has(content: Any, names: set[str]) -> bool:
+    """Whether it is a mapping with these names, and a count of right samples for each problem."""
+    if not isinstance(content, dict) or not names <= set(content):
+        return False
+    ids, correct = content["ids"], content["correct"]
+    return isinstance(ids, list) and isinstance(correct, list) and len(ids) == len(correct) > 0
 
 
 def comparison_rows(first: dict[str, dict[str, Any]], second: dict[str, dict[str, Any]]) -> list[list[str]]:
@@ -192,7 +237,7 @@ def comparison_rows(first: dict[str, dict[str, Any]], second: dict[str, dict[str
         `list[list[str]]`: the head, one row per common set, and the mean over sets if there are several.
 
     Raises:
-        `ValueError`: in one line, if no set has problems in both.
+        [`~trl_amft.evaluation.errors.EvaluationError`]: if no set has problems in both.
     """
     rows = [["set", "problems in both", "A", "B", "B − A", "95 %"]]
     pairs: list[tuple[list[float], list[float]]] = []
@@ -210,7 +255,7 @@ def comparison_rows(first: dict[str, dict[str, Any]], second: dict[str, dict[str
             [name, f"{len(common):,}", _mean(a), _mean(b), _signed(difference.mean), _range(asdict(difference))]
         )
     if not pairs:
-        raise ValueError(
+        raise EvaluationError(
             f"the two have no problems in common: A has {', '.join(first)}, B has {', '.join(second)}; evaluate the "
             "same sets"
         )
