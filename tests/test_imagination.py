@@ -19,7 +19,7 @@ SCENARIO = ROOT / "examples" / "imagined" / "twenty_questions.yaml"
 
 @pytest.fixture
 def endpoint():
-    """The endpoint of the example; `broken` is told the number of the request and may give another text."""
+    """The endpoint of the example; `broken` and `changed` are told the number of the request and give what it says."""
     path = ROOT / "examples" / "imagined" / "scripted_endpoint.py"
     spec = importlib.util.spec_from_file_location("scripted_endpoint", path)
     module = importlib.util.module_from_spec(spec)
@@ -27,7 +27,7 @@ def endpoint():
     calls = []
 
     class Endpoint(module.Endpoint):
-        broken = None
+        broken = changed = None
 
         def answer(self, request):
             calls.append(request)
@@ -35,6 +35,8 @@ def endpoint():
             content = Endpoint.broken(len(calls)) if Endpoint.broken is not None else None
             if content is not None:
                 status, whole["choices"][0]["message"]["content"] = (200 if content else 500), content
+            if Endpoint.changed is not None:
+                whole = Endpoint.changed(len(calls), whole)
             return status, whole
 
     server = module.Server(("127.0.0.1", 0), Endpoint)
@@ -99,6 +101,45 @@ class TestCommand:
         steps = (tmp_path / "some.jsonl.steps.jsonl").read_text().splitlines()
         assert json.loads(steps[1])["value"] is None and json.loads(steps[2])["kind"] == "people"
 
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"choices": []},
+            {"choices": None},
+            {"choices": [{}]},
+            {"choices": [{"finish_reason": "stop", "message": {"content": ["a"]}}]},
+            {"usage": {"prompt_tokens": None, "completion_tokens": "3"}, "choices": []},
+            None,
+        ],
+    )
+    def test_malformed_answers_are_asked_again(self, endpoint, tmp_path, change):
+        endpoint.changed = lambda count, whole: whole if count > 1 else change and whole | change
+        assert imagine(endpoint, tmp_path / "some.jsonl", "--retries", "1", "--concurrency", "1") == 0
+        first, second = (tmp_path / "some.jsonl.steps.jsonl").read_text().splitlines()[1:3]
+        assert json.loads(first)["value"] is None and json.loads(second)["value"] is not None
+        if change is None or "usage" in change:
+            assert json.loads(first)["tokens"] == [0, 0]
+
+    def test_no_counts_of_tokens(self, endpoint, tmp_path, capsys):
+        unknown = {"usage": {"prompt_tokens": None, "completion_tokens": 1, "total_tokens": None}}
+        endpoint.changed = lambda count, whole: whole | unknown
+        assert imagine(endpoint, tmp_path / "some.jsonl", "--dialogues", "2") == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "tokens received" in line]
+        assert line.strip("│ ").endswith(" 5")
+
+    def test_what_was_cut_is_asked_again(self, endpoint, tmp_path, capsys):
+        def cut(count, whole):
+            whole["choices"][0]["finish_reason"] = "length"
+            return whole
+
+        endpoint.changed = lambda count, whole: cut(count, whole) if count == 2 else whole
+        assert imagine(endpoint, tmp_path / "some.jsonl", "--dialogues", "1", "--retries", "1") == 0
+        kinds = [(call["seed"], call["messages"][0]["content"]) for call in endpoint.calls]
+        assert len(kinds) == 4 and kinds[1][1] == kinds[2][1] and kinds[1][0] != kinds[2][0]
+        endpoint.changed = cut
+        assert imagine(endpoint, tmp_path / "more.jsonl", "--max_tokens", "9") == 1
+        assert "people 0: the answer was cut at max_tokens=9; raise it" in " ".join(capsys.readouterr().err.split())
+
     def test_no_endpoint(self, tmp_path, capsys):
         assert imagine(None, tmp_path / "none.jsonl") == 1
         assert "25 of 25 dialogues are missing (APIConnectionError" in capsys.readouterr().err
@@ -111,6 +152,11 @@ class TestCommand:
             (["--retries", "-1"], "retries=-1 must be at least 0"),
             (["--scenario", "nothing.yaml"], "'nothing.yaml' is not a file"),
             (["--dialogue", "3"], "--dialogue is not a known argument"),
+            (["--temperature", "nan"], "temperature=nan must be a finite number"),
+            (["--price_in", "nan"], "price_in=nan must be a finite number"),
+            (["--timeout", "inf"], "timeout=inf must be a finite number"),
+            (["--output", "."], "output='.' is a folder; give the name of a file"),
+            (["--output", f"{__file__}/rows.jsonl"], "test_imagination.py', which is a file; give another name"),
         ],
     )
     def test_mistakes_are_one_line(self, tmp_path, capsys, more, line):
@@ -118,6 +164,35 @@ class TestCommand:
             imagine(None, tmp_path / "never.jsonl", *more)
         error = capsys.readouterr().err
         assert caught.value.code == 2 and error.count("\n") == 1 and line in error
+
+    @pytest.mark.parametrize(
+        "kept",
+        [
+            "hello",
+            "hello\n",
+            "{}\n",
+            "[1]\n",
+            '{"settings": 1}\n',
+            '{"settings": {}}\n{"a": 1}\n',
+            '{"settings": {}}\n{"kind": "person", "number": 0, "value": 1, "tokens": [0, 0]}\n',
+        ],
+    )
+    def test_a_foreign_file_of_steps_is_left_alone(self, endpoint, tmp_path, capsys, kept):
+        path = tmp_path / "some.jsonl.steps.jsonl"
+        path.write_text(kept)
+        with pytest.raises(SystemExit) as caught:
+            imagine(endpoint, tmp_path / "some.jsonl")
+        error = capsys.readouterr().err
+        assert caught.value.code == 2 and error.count("\n") == 1 and "does not hold the answers of this" in error
+        assert path.read_text() == kept and not endpoint.calls
+
+    def test_an_output_of_something_else_is_left_alone(self, endpoint, tmp_path, capsys):
+        output = tmp_path / "rows.jsonl"
+        output.write_text("mine\n")
+        with pytest.raises(SystemExit):
+            imagine(endpoint, output)
+        assert "exists without 'rows.jsonl.steps.jsonl', the answers it is made of" in capsys.readouterr().err
+        assert output.read_text() == "mine\n" and not endpoint.calls and len(list(tmp_path.iterdir())) == 1
 
     def test_other_settings_are_refused(self, endpoint, tmp_path, capsys):
         imagine(endpoint, tmp_path / "some.jsonl", "--dialogues", "1")

@@ -155,7 +155,7 @@ def _json(text: str, first: str, last: str) -> Any:
     start, end = text.find(first), text.rfind(last)
     try:
         return json.loads(text[start : end + 1]) if 0 <= start < end else None
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None
 
 

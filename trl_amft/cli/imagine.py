@@ -4,6 +4,7 @@ import asyncio
 import functools
 import importlib.util
 import json
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from .. import imagination
 from ..evaluation.samplers import derived_seed
 from ..imagination import Scenario
 from .evaluate_arguments import OneLineParser
+from .kept_steps import KeptSteps
+from .output_file import check_output
 from .recipe_file import read_recipe
 from .usage import UsageError, run_command, suggest
 
@@ -62,6 +65,9 @@ def _arguments(argv: list[str], description: str | None):
     for name in ("dialogues", "concurrency", "max_tokens"):
         if getattr(args, name) < 1:
             raise UsageError(f"{name}={getattr(args, name)} must be at least 1")
+    for name in ("temperature", "timeout", "weight_temperature", "largest_weight", "price_in", "price_out"):
+        if not math.isfinite(getattr(args, name)):
+            raise UsageError(f"{name}={getattr(args, name)} must be a finite number")
     for name in ("timeout", "weight_temperature", "largest_weight"):
         if not getattr(args, name) > 0.0:
             raise UsageError(f"{name}={getattr(args, name)} must be above 0")
@@ -77,8 +83,16 @@ def _run(argv: list[str], description: str | None) -> int:
     if importlib.util.find_spec("openai") is None:
         raise UsageError("openai, which asks the endpoint, is not installed: pip install 'trl_amft[imagine]'")
     output = Path(args.output)
+    check_output(output)
+    steps = output.with_name(output.name + ".steps.jsonl")
+    check_output(steps)
+    if output.exists() and not (steps.exists() and steps.stat().st_size):
+        raise UsageError(
+            f"output={args.output!r} exists without {steps.name!r}, the answers it is made of; delete it, or give "
+            "another name"
+        )
     settings = {"scenario": vars(scenario), "model": args.model, "temperature": args.temperature, "seed": args.seed}
-    kept = KeptSteps(output.with_name(output.name + ".steps.jsonl"), settings)
+    kept = KeptSteps(steps, settings)
     failures = asyncio.run(_imagine(args, scenario, kept))
     dialogues = kept.dialogues(args.dialogues)
     rows = imagination.demonstration_rows(dialogues, scenario.system, args.weight_temperature, args.largest_weight)
@@ -118,68 +132,6 @@ def read_scenario(path: str) -> Scenario:
         raise UsageError(f"scenario={path!r}: {error}; it needs situation, user, agent and goal") from None
 
 
-class KeptSteps:
-    """
-    Every answer of the endpoint that could be read, one line each, in the order in which they came.
-
-    Args:
-        path (`Path`):
-            JSON lines file. Its first line holds the settings; a line that was not finished is cut off.
-        settings (`dict[str, Any]`):
-            What the answers depend on.
-
-    Raises:
-        [`UsageError`]: if the file was begun with other settings.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any]):
-        self.path = path
-        self.steps: dict[tuple[str, int], Any] = {}
-        self.tokens_in = self.tokens_out = 0
-        path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole[: whole.rfind(b"\n") + 1]
-        lines = [json.loads(line) for line in whole.splitlines()]
-        if not lines:
-            whole = (json.dumps({"settings": settings}) + "\n").encode()
-            lines = [json.loads(whole)]
-        path.write_bytes(whole)
-        for name, value in settings.items():
-            if lines[0]["settings"].get(name) != value:
-                raise UsageError(
-                    f"output: {str(path)!r} was begun with {name}={lines[0]['settings'].get(name)!r}, not {value!r}; "
-                    "give another name, or the same arguments"
-                )
-        for line in lines[1:]:
-            self._take(line)
-
-    def add(self, kind: str, number: int, value: Any, tokens_in: int, tokens_out: int) -> None:
-        """Keep an answer, or with value `None` only what it cost."""
-        line = {"kind": kind, "number": number, "value": value, "tokens": [tokens_in, tokens_out]}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-        self._take(line)
-
-    def _take(self, line: dict[str, Any]) -> None:
-        self.tokens_in += line["tokens"][0]
-        self.tokens_out += line["tokens"][1]
-        if line["value"] is not None:
-            self.steps[line["kind"], line["number"]] = line["value"]
-
-    def dialogues(self, count: int) -> list[dict[str, Any]]:
-        """The finished ones among the first `count`, in order."""
-        return [
-            {
-                "number": number,
-                "person": self.steps["person", number],
-                "dialogue": self.steps["dialogue", number],
-                "reward": self.steps["judgement", number],
-            }
-            for number in range(count)
-            if ("judgement", number) in self.steps
-        ]
-
-
 async def _imagine(args, scenario: Scenario, kept: KeptSteps) -> list[str]:
     """All steps that are missing. Returns what failed, one line each."""
     from openai import AsyncOpenAI
@@ -198,23 +150,24 @@ async def _imagine(args, scenario: Scenario, kept: KeptSteps) -> list[str]:
             return kept.steps[kind, number]
         problem = ""
         for attempt in range(args.retries + 1):
-            async with limit:
-                answer = await client.chat.completions.create(
-                    model=args.model,
-                    messages=messages,  # type: ignore[arg-type]  # plain mappings
-                    max_tokens=args.max_tokens,
-                    temperature=0.0 if kind == "judgement" and not attempt else args.temperature,
-                    seed=derived_seed(args.seed, kind, number, attempt),
-                )
-            spent = (answer.usage.prompt_tokens, answer.usage.completion_tokens) if answer.usage else (0, 0)
+            spent = (0, 0)
             try:
-                value = read(answer.choices[0].message.content or "")
+                async with limit:
+                    answer = await client.chat.completions.create(
+                        model=args.model,
+                        messages=messages,  # type: ignore[arg-type]  # plain mappings
+                        max_tokens=args.max_tokens,
+                        temperature=0.0 if kind == "judgement" and not attempt else args.temperature,
+                        seed=derived_seed(args.seed, kind, number, attempt),
+                    )
+                spent = _tokens(answer)
+                value = read(_text(answer, args.max_tokens))
+                kept.add(kind, number, value, *spent)
+                return value
+            # Also what is no JSON, and text that cannot be written as UTF-8.
             except ValueError as error:
                 problem = str(error)
                 kept.add(kind, number, None, *spent)
-                continue
-            kept.add(kind, number, value, *spent)
-            return value
         raise ValueError(f"{kind} {number}: {problem}")
 
     async def people(number: int) -> None:
@@ -249,6 +202,28 @@ async def _imagine(args, scenario: Scenario, kept: KeptSteps) -> list[str]:
         await asyncio.gather(*(guarded(dialogue, number, 1) for number in known))
     await client.close()
     return failures
+
+
+def _text(answer: Any, max_tokens: int) -> str:
+    """What an endpoint said. The client lets through whatever JSON it sends."""
+    try:
+        choice = answer.choices[0]
+        text = choice.message.content or ""
+    except (AttributeError, IndexError, TypeError, KeyError):
+        raise ValueError("an answer without choices") from None
+    if getattr(choice, "finish_reason", None) == "length":
+        raise ValueError(f"the answer was cut at max_tokens={max_tokens}; raise it")
+    if not isinstance(text, str):
+        raise ValueError("an answer that is no text")
+    return text
+
+
+def _tokens(answer: Any) -> tuple[int, int]:
+    """Tokens sent and received; 0 where an endpoint does not say."""
+    usage = getattr(answer, "usage", None)
+    counts = (getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens"))
+    sent, received = (count if isinstance(count, int) else 0 for count in counts)
+    return sent, received
 
 
 def _print_summary(args, kept: KeptSteps, dialogues: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
