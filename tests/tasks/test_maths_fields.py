@@ -176,6 +176,42 @@ class TestColumns:
         rows = Dataset.from_list([usable, dict.fromkeys(usable) | row])
         assert to_form("rows", rows)["solution"][:] == ["\\boxed{1}"]
 
+    @pytest.mark.parametrize(
+        ("change", "line"),
+        [
+            (
+                {"prompt": ["3+4?"]},
+                r"prompt=\['3\+4\?'\] must be a text, or a list of messages with the texts role and",
+            ),
+            ({"prompt": [{"content": "3+4?"}]}, "prompt=.* must be a text, or a list of messages"),
+            ({"prompt": [{"role": "user", "content": ["3+4?"]}]}, r"prompt: \['3\+4\?'\] must be a text; it is the"),
+            ({"target": ["7"]}, r"target=\['7'\] must be a text, or a list of messages"),
+        ],
+    )
+    def test_conversations_of_another_form_are_refused(self, change, line):
+        row = MATHS["Elliott/Openr1-Math-46k-8192"][0] | change
+        with pytest.raises(ValueError, match=line):
+            read_row(row)
+        with pytest.raises(ValueError, match=f"^dataset='rows': {line}"):
+            to_form("rows", Dataset.from_list([row]))
+
+    @pytest.mark.parametrize("message", [{"role": "user", "content": None}, {"role": None, "content": "7"}])
+    def test_messages_with_a_gap(self, message):
+        """A prompt leaves its row out, a demonstration leaves its row without one."""
+        row = MATHS["Elliott/Openr1-Math-46k-8192"][0]
+        rows = Dataset.from_list([row, row | {"prompt": [message]}, row | {"target": [message]}])
+        assert to_form("rows", rows)["demonstration"][:] == [SHOWN, None]
+
+    def test_a_first_row_without_a_ground_truth(self):
+        row = MATHS["Elliott/Openr1-Math-46k-8192"][0]
+        rows = [row | {"reward_model": None}, row, row | {"reward_model": None}]
+        assert to_form("rows", Dataset.from_list(rows))["solution"][:] == ["\\boxed{7}"]
+        rows = [row | {"reward_model": None, "answer": "7"}] * 2
+        assert to_form("rows", Dataset.from_list(rows))["solution"][:] == ["\\boxed{7}"] * 2
+        rows = [row | {"reward_model": None}, row | {"reward_model": {"truth": "7"}}]
+        with pytest.raises(ValueError, match="missing: reward_model.ground_truth"):
+            to_form("rows", Dataset.from_list(rows))
+
     def test_the_first_column_that_is_not_empty_counts(self):
         assert read_row({"problem": "?", "answer": None, "final_answer": ["3"]})["solution"] == "\\boxed{3}"
 
@@ -191,12 +227,8 @@ class TestChoices:
         assert [line[0] for line in options] == list(LETTERS[: len(options)])
         assert read["prompt"][0]["content"] == SYSTEM_PROMPT and read["demonstration"] is None
         wrong = "B" if letter == "A" else "A"
-        assert maths_reward(
-            completions=[f"ANSWER: {letter}", f"ANSWER: {wrong}"], solution=[read["solution"]] * 2
-        ) == [
-            1.0,
-            0.0,
-        ]
+        said = [f"ANSWER: {letter}", f"ANSWER: {wrong}"]
+        assert maths_reward(completions=said, solution=[read["solution"]] * 2) == [1.0, 0.0]
 
     def test_subjects(self):
         found = [to_form(name, Dataset.from_list([row]))[0]["subject"] for name, row in CHOICES.items()]
@@ -215,10 +247,31 @@ class TestChoices:
             ("allenai/ai2_arc", {"answerKey": "9"}),
             ("TIGER-Lab/MMLU-Pro", {"answer": "Z"}),
             ("TIGER-Lab/MMLU-Pro", {"options": ["a", "N/A"], "answer": "A"}),
+            ("TIGER-Lab/MMLU-Pro", {"options": None}),
+            ("TIGER-Lab/MMLU-Pro", {"question": None}),
+            ("allenai/ai2_arc", {"choices": None}),
+            ("allenai/ai2_arc", {"choices": {"text": ["iron"], "label": ["1", "2"]}}),
         ],
     )
     def test_unusable_rows_are_left_out(self, name, change):
-        assert len(to_form(name, Dataset.from_list([CHOICES[name] | change]))) == 0
+        assert len(to_form(name, Dataset.from_list([CHOICES[name], CHOICES[name] | change]))) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "change", "line"),
+        [
+            (
+                "allenai/ai2_arc",
+                {"choices": ["a", "b"]},
+                r"choices=\['a', 'b'\] must be a mapping with the lists text",
+            ),
+            ("allenai/ai2_arc", {"choices": {"text": ["a"]}}, "must be a mapping with the lists text and label"),
+            ("TIGER-Lab/MMLU-Pro", {"options": "a or b"}, "options='a or b' must be a list of texts"),
+        ],
+    )
+    def test_other_forms_are_refused(self, name, change, line):
+        with pytest.raises(ValueError, match=f"dataset={name!r}: .*{line}") as caught:
+            to_form(name, Dataset.from_list([CHOICES[name] | change]))
+        assert "\n" not in str(caught.value)
 
 
 class TestSets:

@@ -1,6 +1,7 @@
 """What is left of training rows, and what is told about the rest."""
 
 import importlib.util
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from datasets import Dataset
 
 from trl_amft.cli.prepare_maths import main
 from trl_amft.tasks import load_task
-from trl_amft.tasks.maths_preparation import plain
+from trl_amft.tasks.maths_preparation import Preparation, plain
 
 
 ROWS = [
@@ -65,6 +66,12 @@ def test_tokens_of_a_model(rows, tmp_path, capsys):
     assert "tokens: least / median" in capsys.readouterr().out
 
 
+def refuse_rows(rows, *args, **kwargs):
+    """Only rows without an answer come as far as this: every other mistake is found before."""
+    assert not any(row["solution"] for row in rows)
+    return Preparation(dropped=Counter(["no problem or no answer"]))
+
+
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
@@ -75,12 +82,17 @@ def test_tokens_of_a_model(rows, tmp_path, capsys):
         (["rows.jsonl", "out.jsonl", "--tokenizer", "none"], "tokenizer='none' cannot be loaded"),
         (["other.jsonl", "out.jsonl"], "dataset='other.jsonl' has the columns ask; expected one of prompt"),
         (["empty.jsonl", "out.jsonl"], "dataset='empty.jsonl' leaves no row"),
+        (["rows.jsonl", "rows.jsonl/out.jsonl"], "output='rows.jsonl/out.jsonl' lies below 'rows.jsonl', which is a"),
+        (["strings.jsonl", "out.jsonl"], "dataset='strings.jsonl': prompt=['1+1?'] must be a text, or a list of"),
+        (["rows.jsonl", "out.jsonl", "--exclude", "strings.jsonl"], "dataset='strings.jsonl': prompt=['1+1?'] must"),
         (["rows.jsonl"], "the following arguments are required: output; see --help"),
     ],
 )
 def test_bad_input(rows, argv, message, monkeypatch, capsys):
+    monkeypatch.setattr("trl_amft.cli.prepare_maths.prepare", refuse_rows)
     monkeypatch.chdir(rows)
     Path("other.jsonl").write_text('{"ask": "?"}\n')
+    Path("strings.jsonl").write_text('{"prompt": ["1+1?"], "answer": "2"}\n')
     Path("empty.jsonl").write_text('{"problem": "?", "answer": ""}\n')
     with pytest.raises(SystemExit, match="2"):
         main(argv)

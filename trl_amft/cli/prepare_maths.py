@@ -14,6 +14,7 @@ from ..grading import Grader
 from ..tasks.maths_preparation import prepare, problem_of, summary_rows
 from ..tasks.maths_rows import MESSAGES, load_rows, reader_of
 from .evaluate_arguments import OneLineParser
+from .output_file import check_output
 from .usage import UsageError, run_command
 
 
@@ -62,6 +63,7 @@ def _run(argv: list[str], description: str | None) -> None:
     output = Path(args.output)
     if output.suffix not in WRITERS:
         raise UsageError(f"output={args.output!r} has no known ending; give a name with {' or '.join(WRITERS)}")
+    check_output(output)
     if output.exists():
         raise UsageError(f"output={args.output!r} exists; delete it, or give another name")
     if args.max_length is not None and args.max_length < 1:
@@ -69,7 +71,7 @@ def _run(argv: list[str], description: str | None) -> None:
     length, unit = _length(args.tokenizer)
     try:
         rows = load_rows(args.dataset, args.split, args.config)
-        reader = reader_of(args.dataset, rows)
+        read = list(map(reader_of(args.dataset, rows), rows))
         excluded = []
         for name in args.exclude:
             others = load_rows(name, args.exclude_split)
@@ -80,9 +82,9 @@ def _run(argv: list[str], description: str | None) -> None:
     grader = Grader()
     try:
         with Progress(console=Console(stderr=True)) as progress:
-            bar = progress.add_task("rows", total=len(rows))
+            bar = progress.add_task("rows", total=len(read))
             done = prepare(
-                map(reader, rows),
+                read,
                 grader,
                 excluded=excluded,
                 max_length=args.max_length,

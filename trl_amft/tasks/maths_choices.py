@@ -1,6 +1,7 @@
 """Multiple choice under the columns of ARC, GPQA and MMLU-Pro: options with letters, the right letter as answer."""
 
 import random
+import reprlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -36,7 +37,11 @@ def choices_reader(columns: list[str], seed: int = 0) -> Callable[[dict[str, Any
 
 
 def _arc(row: dict[str, Any]) -> dict[str, Any]:
-    texts, labels = row["choices"]["text"], row["choices"]["label"]
+    choices = row["choices"] if row["choices"] is not None else {"text": None, "label": None}
+    keys = ("text", "label")
+    if not isinstance(choices, dict) or not all(isinstance(choices.get(key, 0), list | None) for key in keys):
+        raise ValueError(f"choices={reprlib.repr(choices)} must be a mapping with the lists text and label")
+    texts, labels = (choices[key] or [] for key in keys)
     # Some rows call their options 1 to 4.
     right = labels.index(row["answerKey"]) if row["answerKey"] in labels else None
     return _row(row["question"], texts, right, None)
@@ -44,7 +49,9 @@ def _arc(row: dict[str, Any]) -> dict[str, Any]:
 
 def _mmlu_pro(row: dict[str, Any]) -> dict[str, Any]:
     # The options of the first release are filled up to ten.
-    options = [option for option in row["options"] if option != "N/A"]
+    if not isinstance(row["options"], list | None):
+        raise ValueError(f"options={reprlib.repr(row['options'])} must be a list of texts")
+    options = [option for option in row["options"] or [] if option != "N/A"]
     answer = str(row["answer"] or "").strip()
     right = LETTERS.index(answer) if answer and answer in LETTERS and LETTERS.index(answer) < len(options) else None
     return _row(row["question"], options, right, row.get("category"))
@@ -58,14 +65,14 @@ def _gpqa(row: dict[str, Any], seed: int) -> dict[str, Any]:
     return _row(row["Question"], [options[index] for index in order], order.index(0), row.get(GPQA_SUBJECT))
 
 
-def _row(question: str, options: list[str], right: int | None, subject: str | None) -> dict[str, Any]:
+def _row(question: str | None, options: list[str], right: int | None, subject: str | None) -> dict[str, Any]:
     lines = [f"{letter}. {str(option).strip()}" for letter, option in zip(LETTERS, options, strict=False)]
-    problem = "\n".join([str(question).strip(), "", *lines, "", INSTRUCTION])
-    solution = framed(LETTERS[right]) if right is not None and 1 < len(options) <= len(LETTERS) else ""
+    problem = "\n".join([str(question or "").strip(), "", *lines, "", INSTRUCTION])
+    usable = question and 1 < len(options) <= len(LETTERS)
     return {
         "prompt": conversation(problem),
         "demonstration": None,
-        "solution": solution,
+        "solution": framed(LETTERS[right]) if usable and right is not None and right < len(options) else "",
         "level": None,
         "subject": subject,
     }

@@ -5,6 +5,7 @@ ground truth of `reward_model`. A row that is already a conversation keeps it. F
 """
 
 import re
+import reprlib
 from collections.abc import Callable
 from typing import Any
 
@@ -66,11 +67,17 @@ def read_row(row: dict[str, Any]) -> dict[str, Any]:
     Returns:
         `dict[str, Any]`: `prompt` (messages), `demonstration` (messages or `None`), `solution` (the answer in a box;
         empty without one), `level` and `subject` (text or `None`). Without a problem, `solution` is empty as well.
+
+    Raises:
+        `ValueError`: in one line, if a conversation is no list of messages.
     """
     problem = _first(row, PROBLEM)
-    prompt = _messages(problem) if isinstance(problem, list) else conversation(str(problem or ""))
+    if isinstance(problem, list):
+        prompt = _messages(problem, _name(row, PROBLEM)) or conversation("")
+    else:
+        prompt = conversation(str(problem or ""))
     answer, worked = _answer(row)
-    has_problem = any(str(message["content"]).strip() for message in prompt if message["role"] != "system")
+    has_problem = any(message["content"].strip() for message in prompt if message["role"] != "system")
     return {
         "prompt": prompt,
         "demonstration": _demonstration(row, worked, answer),
@@ -114,7 +121,7 @@ def _answer(row: dict[str, Any]) -> tuple[str, str | None]:
 def _demonstration(row: dict[str, Any], worked: str | None, answer: str) -> list[dict[str, str]] | None:
     target = _first(row, TARGET)
     if isinstance(target, list):
-        return _messages(target)
+        return _messages(target, _name(row, TARGET))
     text = str(target or worked or _joined(_first(row, SOLUTION))).strip()
     # A column `solution` with nothing but the answer shows no way to it.
     if not text or not answer or text.strip("$. ") in (answer, framed(answer)):
@@ -126,11 +133,28 @@ def _demonstration(row: dict[str, Any], worked: str | None, answer: str) -> list
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:
     """The value of the first column that is there and not empty."""
-    return next((row[name] for name in names if row.get(name) not in (None, "", [])), None)
+    return row.get(_name(row, names))
 
 
-def _messages(value: list[dict[str, Any]]) -> list[dict[str, str]]:
-    return [{"role": message["role"], "content": message["content"]} for message in value]
+def _name(row: dict[str, Any], names: tuple[str, ...]) -> str:
+    """The first column that is there and not empty."""
+    return next((name for name in names if row.get(name) not in (None, "", [])), "")
+
+
+def _messages(value: list[Any], column: str) -> list[dict[str, str]] | None:
+    """A conversation; `None` if a role or a text of it is null."""
+    keys = ("role", "content")
+    if not all(isinstance(message, dict) and set(keys) <= set(message) for message in value):
+        raise ValueError(
+            f"{column}={reprlib.repr(value)} must be a text, or a list of messages with the texts role and content"
+        )
+    messages = [{key: message[key] for key in keys} for message in value]
+    for text in (text for message in messages for text in message.values()):
+        if text is None:
+            return None
+        if not isinstance(text, str):
+            raise ValueError(f"{column}: {reprlib.repr(text)} must be a text; it is the role or content of a message")
+    return messages
 
 
 def _joined(value: Any) -> str:

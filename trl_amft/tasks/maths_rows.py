@@ -1,6 +1,7 @@
 """Rows from a name on the Hub, a file or a saved folder, brought to one form; other columns are refused."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,8 @@ def reader_of(name: str, rows: Dataset, seed: int = 0) -> Callable[[dict[str, An
             Seed of the order of options, see [`~trl_amft.tasks.maths_choices.choices_reader`].
 
     Returns:
-        `Callable`: from a row to the columns of `FEATURES`.
+        `Callable`: from a row to the columns of `FEATURES`. It raises a `ValueError` of one line for a value of
+        another form; a row in which something is missing has no solution.
 
     Raises:
         `ValueError`: in one line with the columns that were found and those that were expected.
@@ -83,8 +85,9 @@ def reader_of(name: str, rows: Dataset, seed: int = 0) -> Callable[[dict[str, An
     columns = rows.column_names
     reader = choices_reader(columns, seed) or maths_reader(columns)
     missing = ""
-    if len(rows) and "reward_model" in columns:
-        truth = rows[0]["reward_model"]
+    if "reward_model" in columns:
+        truths = (row["reward_model"] for row in rows.select_columns("reward_model"))
+        truth = next((truth for truth in truths if truth is not None), {"ground_truth": None})
         if not isinstance(truth, dict) or "ground_truth" not in truth:
             missing = "reward_model.ground_truth"
     if reader is None or missing:
@@ -93,7 +96,14 @@ def reader_of(name: str, rows: Dataset, seed: int = 0) -> Callable[[dict[str, An
             f"{', '.join(ANSWER + SOLUTION)}, or multiple choice as {EXPECTED}; missing: "
             f"{missing or 'a problem or an answer'}"
         )
-    return reader
+    return partial(_read, reader, name)
+
+
+def _read(reader: Callable[[dict[str, Any]], dict[str, Any]], name: str, row: dict[str, Any]) -> dict[str, Any]:
+    try:
+        return reader(row)
+    except ValueError as error:
+        raise ValueError(f"dataset={name!r}: {error}") from None
 
 
 def to_form(name: str, rows: Dataset, seed: int = 0) -> Dataset:
