@@ -1,12 +1,10 @@
-"""Where solutions are cut, what a prefix is worth, and that a command that was broken off loses nothing."""
+"""Where solutions are cut, what a completion is worth there, and the task that reads what the command writes."""
 
 import json
 
 import pytest
 
-from trl_amft.cli import make_prefixes
-from trl_amft.evaluation.samplers import Sample
-from trl_amft.prefixes import MOST_CUTS, TIME_IS_UP, prefixes_of, split_episodes, without_bos
+from trl_amft.prefixes import MOST_CUTS, TIME_IS_UP, mean_reward, prefixes_of, split_episodes, without_bos
 from trl_amft.tasks import load_task
 from trl_amft.tasks.prefixes import copy_reward
 from trl_amft.tiny_model import build_character_tokenizer
@@ -66,102 +64,50 @@ class TestPrefixes:
         assert without_bos(Adds(), "<eos>x") == "x" and without_bos(Adds(), "x") == "x"
 
 
-class KnownSampler:
-    """Right as often as there are episodes in the prefix, of four answers."""
+class TestMeanReward:
+    ROW = {"prompt": "?", "answer": "3"}
 
-    sampling = None
+    @staticmethod
+    def mean(values, weights=None, row=ROW, texts=("a", "b", "c")):
+        functions = [lambda value=value, **given: value for value in values]
+        return mean_reward(row, list(texts), [[0]] * len(texts), functions, weights or [1.0] * len(values))
 
-    def __init__(self, fail_after=None):
-        self.left = fail_after
+    def test_weighted_sum_of_what_applies(self):
+        # As TRL: (2·1 + ½·4) + (½·2) + nothing, over the two that have a reward.
+        assert self.mean([[1.0, None, None], [4, 2, None]], [2.0, 0.5]) == pytest.approx((4.0 + 1.0) / 2)
+        assert self.mean([[None] * 3, [None] * 3]) is None
 
-    def sample(self, prompts, count, seed):
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-        right = [prompt.count("Wait, three") + prompt.count("Alternatively") + 1 for prompt in prompts]
-        return [[Sample("right" if n < good else "wrong", [0], False) for n in range(count)] for good in right]
+    def test_what_a_reward_is_given(self):
+        seen = []
 
+        def reward(**given):
+            seen.append(given)
+            given["log_metric"]("length", 1.0)
+            given["log_extra"]("text", ["a", "b"])
+            return [0.0, 0.0]
 
-def right_reward(completions, **columns):
-    return [float(text.endswith("right")) for text in completions]
-
-
-@pytest.fixture
-def command(tmp_path, monkeypatch):
-    """Runs the command on 40 problems; every third solution is wrong, every tenth missing."""
-    monkeypatch.chdir(tmp_path)
-    data = tmp_path / "problems.jsonl"
-    rows = [
-        {
-            "prompt": f"{n}?",
-            "demonstration": None if n % 10 == 9 else f"{THOUGHT}\n\n{'wrong' if n % 3 == 2 else 'right'}",
-            "answer": n,
-        }
-        for n in range(40)
-    ]
-    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (tmp_path / "their_rewards.py").write_text("from test_prefixes import right_reward\n")
-
-    def run(output, sampler, *more):
-        monkeypatch.setattr(make_prefixes, "_load", lambda *_: (sampler, build_character_tokenizer()))
-        argv = ["--output", str(tmp_path / output), "--answers", "4", "--dataset_name", str(data), *more]
-        model = ["--tiny_model", '{"hidden_size": 32}', "--bf16", "false"]
-        return make_prefixes.main([*argv, "--reward_funcs", "test_prefixes:right_reward", *model])
-
-    return run
-
-
-class TestCommand:
-    def test_p_term_is_the_known_probability(self, tmp_path, command, capsys):
-        assert command("whole.jsonl", KnownSampler()) == 0
-        rows = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text().splitlines()]
-        assert len(rows) == 36 * 2 * 2 and {row["row"] for row in rows} == {n for n in range(40) if n % 10 != 9}
-        for row in rows:
-            assert row["p_term"] == row["episode"] / 4 and row["answer"] == row["row"]
-            assert row["prompt"].startswith(f"{row['row']}?one")
-            assert row["prompt"].endswith(TIME_IS_UP) == (row["mode"] == "terminate")
-            # A wrong solution makes no progress, and nobody goes on from where time is up.
-            given = row["mode"] == "continue" and row["row"] % 3 != 2
-            assert (row["demonstration"] is not None) == given
-        printed = capsys.readouterr().out
-        assert "0.375" in printed and "0.625" in printed
-
-    def test_goes_on_after_it_was_broken_off(self, tmp_path, command):
-        command("whole.jsonl", KnownSampler())
-        with pytest.raises(KeyboardInterrupt):
-            command("parts.jsonl", KnownSampler(fail_after=1))
-        # What a dying process may leave behind.
-        with (tmp_path / "parts.jsonl").open("a") as file:
-            file.write('{"prompt": "torn')
-        command("parts.jsonl", KnownSampler())
-        assert (tmp_path / "parts.jsonl").read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+        chat = [{"role": "user", "content": "?"}]
+        for prompt in ("?", chat):
+            mean_reward({"prompt": prompt, "answer": "3", "completion": "3"}, ["a", "b"], [[1], [2]], [reward], [1.0])
+        text, messages = seen
+        assert text["completions"] == ["a", "b"] and text["completion_ids"] == [[1], [2]]
+        assert text["answer"] == ["3", "3"] and "completion" not in text and "prompt" not in text
+        assert messages["completions"] == [[{"role": "assistant", "content": content}] for content in "ab"]
+        assert messages["prompts"] == [chat, chat]
 
     @pytest.mark.parametrize(
-        ("more", "line"),
+        ("values", "line"),
         [
-            (["--answers", "0"], "answers=0 must be at least 1"),
-            (["--answer_top_p", "0"], r"answer_top_p=0.0 in"),
-            (["--method", "grpo", "--demonstration_column", "nothing"], "demonstration_column='nothing' is no column"),
-            (["--modes", "both"], "invalid choice: 'both'"),
-            (["--anwers", "2"], "--anwers is not a known field"),
+            ([1.0, 2.0], "returned 2 rewards, not 3; return one per completion"),
+            ([1.0, float("nan"), 1.0], "returned nan; return a finite number, or None if it does not apply"),
+            ([1.0, float("inf"), 1.0], "returned inf; return a finite number"),
+            (["a", "b", "c"], r"failed \(ValueError: could not convert string to float: 'a'\)"),
+            (None, r"failed \(TypeError: .*\); there are the columns answer, prompt"),
         ],
     )
-    def test_mistakes_are_one_line(self, command, capsys, more, line):
-        with pytest.raises(SystemExit) as caught:
-            command("never.jsonl", KnownSampler(), *more)
-        error = capsys.readouterr().err
-        assert caught.value.code == 2 and error.count("error: ") == 1 and line in error.splitlines()[-1]
-
-    def test_other_settings_are_refused(self, tmp_path, command, capsys):
-        command("whole.jsonl", KnownSampler(), "--max_rows", "2")
-        with pytest.raises(SystemExit):
-            command("whole.jsonl", KnownSampler(), "--max_rows", "2", "--prefixes", "1")
-        assert "was begun with prefixes=4, not 1" in capsys.readouterr().err
-        (tmp_path / "foreign.jsonl").write_text("{}\n")
-        with pytest.raises(SystemExit):
-            command("foreign.jsonl", KnownSampler())
-        assert "exists and is not of this command" in capsys.readouterr().err
+    def test_what_cannot_be_used(self, values, line):
+        with pytest.raises(ValueError, match=f"the reward '<lambda>' {line}"):
+            self.mean([values])
 
 
 class TestTask:

@@ -5,12 +5,16 @@ A solution is cut into episodes at paragraphs in which the model starts anew. Af
 a sentence says that time is up, and the answers that follow are graded. Their mean reward is p_term.
 """
 
+import math
 import random
 import re
+import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
+from trl.trainer.utils import get_callable_name
 
 
 OPENINGS = (
@@ -106,6 +110,70 @@ def prefixes_of(prompt: str, solution: str, count: int, seed: int, group: int = 
         termination = f"{TIME_IS_UP}{END_OF_THINK}\n\n" if thinks else TIME_IS_UP
         found.append(Prefix(prompt + done, termination, solution[len(done) :], place, len(episodes)))
     return found
+
+
+def mean_reward(
+    row: dict[str, Any],
+    texts: list[str],
+    completion_ids: list[list[int]],
+    rewards: list[Callable],
+    weights: list[float],
+) -> float | None:
+    """
+    Mean over completions of the weighted sum of their rewards, which is the reward that training compares with it.
+
+    Args:
+        row (`dict[str, Any]`):
+            `prompt` and the columns that the rewards read.
+        texts (`list[str]`):
+            Completions. Rewards get them as messages where the prompt is a conversation.
+        completion_ids (`list[list[int]]`):
+            Their token ids.
+        rewards (`list[Callable]`):
+            Reward functions with TRL's signature, not asynchronous. `None` in their result is left out.
+        weights (`list[float]`):
+            One per reward function.
+
+    Returns:
+        `float`, *optional*: `None` where no reward applies to any of the completions.
+
+    Raises:
+        `ValueError`: in one line, if a reward fails, or returns another number of rewards or one that is not finite.
+    """
+    count, prompt = len(texts), row["prompt"]
+    completions = texts if isinstance(prompt, str) else [[{"role": "assistant", "content": text}] for text in texts]
+    given: dict[str, Any] = {
+        name: [value] * count for name, value in row.items() if name not in ("prompt", "completion")
+    }
+    given |= {"prompts": [prompt] * count, "completions": completions, "completion_ids": completion_ids}
+    given |= {"log_metric": _no_log, "log_extra": _no_log}
+    totals: dict[int, float] = {}
+    for reward, weight in zip(rewards, weights, strict=True):
+        name = get_callable_name(reward)
+        try:
+            values = [None if value is None else float(value) for value in reward(**given)]
+        # Rewards are anybody's code.
+        except Exception as error:
+            raise ValueError(
+                f"the reward {name!r} failed ({type(error).__name__}: {error}); there are the columns "
+                f"{', '.join(sorted(row))}"
+            ) from error
+        if len(values) != count:
+            raise ValueError(
+                f"the reward {name!r} returned {len(values)} rewards, not {count}; return one per completion"
+            )
+        for index, value in enumerate(values):
+            if value is not None:
+                totals[index] = totals.get(index, 0.0) + weight * value
+                if not math.isfinite(totals[index]):
+                    raise ValueError(
+                        f"the reward {name!r} returned {value}; return a finite number, or None if it does not apply"
+                    )
+    return statistics.fmean(totals.values()) if totals else None
+
+
+def _no_log(name: str, value: Any) -> None:
+    """TRL hands its log to rewards; there is none here."""
 
 
 def prefix_rows(

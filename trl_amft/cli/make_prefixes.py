@@ -1,39 +1,31 @@
 """The command behind `scripts/make_prefixes.py`: cut solutions, make the model stop there, write what it is worth."""
 
+import argparse
 import functools
 import json
 import math
-import os
 import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from trl.trainer.utils import get_callable_name, is_async_callable
 
-from ..compat import as_mapping
 from ..demonstrations import without_opened_tag
-from ..evaluation.generation import render_prompts
-from ..evaluation.samplers import (
-    Sample,
-    Sampling,
-    TransformersSampler,
-    VllmSampler,
-    derived_seed,
-    gpu_with_vllm,
-)
-from ..prefixes import Prefix, prefix_rows, prefixes_of, without_bos
-from ..tiny_model import build_tiny_model, save_tiny_model
+from ..evaluation.run_set import fingerprint
+from ..evaluation.samplers import Sample, Sampling, derived_seed, gpu_with_vllm
+from ..prefixes import Prefix, mean_reward, prefix_rows, prefixes_of
 from .arguments import Recipe, parse_recipe
 from .data import load_data
 from .evaluate_arguments import OneLineParser
+from .prefix_model import count_tokens, load_sampler, rendered_prompts, weights_fingerprint
 from .smoke import ROWS
 from .usage import UsageError, run_command
+from .written_part import WrittenPart
 
 
 MODES = ("continue", "terminate")
@@ -59,7 +51,7 @@ def main(argv: list[str] | None = None, description: str | None = None) -> int:
     return 0
 
 
-def _run(argv: list[str], description: str | None) -> None:
+def _parse(argv: list[str], description: str | None) -> tuple[argparse.Namespace, Recipe]:
     parser = OneLineParser(prog="make_prefixes.py", description=description, allow_abbrev=False)
     parser.add_argument("--output", required=True, help="JSON lines file to write; one that is not finished goes on")
     parser.add_argument("--answers", type=int, default=8, help="answers at each prefix; default 8")
@@ -76,107 +68,120 @@ def _run(argv: list[str], description: str | None) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UsageError(f"{name}={value} must be at least 1")
-    if args.answer_temperature < 0.0 or not 0.0 < args.answer_top_p <= 1.0:
+    if not 0.0 <= args.answer_temperature < float("inf") or not 0.0 < args.answer_top_p <= 1.0:
         raise UsageError(
             f"answer_temperature={args.answer_temperature} must be at least 0 and answer_top_p={args.answer_top_p} in "
             "(0, 1]"
         )
-    recipe = parse_recipe(rest)
+    return args, parse_recipe(rest)
+
+
+def _run(argv: list[str], description: str | None) -> None:
+    args, recipe = _parse(argv, description)
+    if recipe.run.exploration_reward is not None:
+        raise UsageError(
+            f"exploration_reward={recipe.run.exploration_reward!r} depends on the other answers of a group, and a "
+            "solution has none; give --exploration_reward null for prefixes by correctness alone"
+        )
     data = load_data(recipe.run, recipe.training, ROWS if recipe.smoke else None)
+    rewards = data.reward_funcs
+    weights = _weights(recipe, rewards)
     rows = data.train_dataset
-    column = recipe.training.demonstration_column
-    if not args.sample_solutions and column not in (rows.column_names or []):
+    problems = list(rows if args.max_rows is None else rows.take(args.max_rows))
+    column = None if args.sample_solutions else recipe.training.demonstration_column
+    _check_problems(problems, column)
+    progress = WrittenPart(Path(args.output), _settings(args, recipe, problems))
+    if progress.next_row < len(problems):
+        sampler, tokenizer, positions = load_sampler(
+            recipe, Sampling(args.answer_temperature, args.answer_top_p, args.answer_tokens)
+        )
+        prompts = rendered_prompts(recipe, problems, tokenizer)
+        room = math.inf if positions is None else positions - args.answer_tokens
+        for number, prompt in enumerate(prompts):
+            if (tokens := count_tokens(tokenizer, prompt)) > room:
+                raise UsageError(
+                    f"answer_tokens={args.answer_tokens} do not fit: row {number} of the training set has a prompt of "
+                    f"{tokens} tokens, and the model {positions} positions; drop that row, or give fewer"
+                )
+        grade = functools.partial(_grade, rewards, weights)
+        _write(args, recipe, problems, prompts, room, grade, sampler, tokenizer, progress)
+    _print_summary(progress.path)
+
+
+def _weights(recipe: Recipe, rewards: list[Callable]) -> list[float]:
+    for reward in rewards:
+        if is_async_callable(reward):
+            raise UsageError(
+                f"reward_funcs has {get_callable_name(reward)!r}, which is asynchronous; wrap it in one that waits"
+            )
+    weights = recipe.training.reward_weights
+    if weights is not None and len(weights) != len(rewards):
+        raise UsageError(f"reward_weights={weights!r} must have one number for each of {len(rewards)} rewards")
+    return [1.0] * len(rewards) if weights is None else weights
+
+
+def _check_problems(problems: list[dict[str, Any]], column: str | None) -> None:
+    """What can be said of the rows without a model."""
+    if not problems:
+        raise UsageError("the training set has no row; give another one")
+    if column is not None and column not in problems[0]:
         raise UsageError(
             f"demonstration_column={column!r} is no column of the training set, which has no solutions then; give "
             "another one, or --sample_solutions"
         )
-    problems = list(rows if args.max_rows is None else rows.take(args.max_rows))
-    model = recipe.model.model_name_or_path or recipe.run.tiny_model
-    settings = {**vars(args), "model": model, "seed": recipe.training.seed, "problems": len(problems)}
-    progress = WrittenPart(Path(args.output), settings)
-    if progress.next_row < len(problems):
-        sampler, tokenizer = _load(recipe, Sampling(args.answer_temperature, args.answer_top_p, args.answer_tokens))
-        _write(args, recipe, problems, data.accuracy_funcs, sampler, tokenizer, progress)
-    _print_summary(progress.path)
+    for number, row in enumerate(problems):
+        where, prompt = f"row {number} of the training set", row["prompt"]
+        messages = prompt if isinstance(prompt, list) else [{"content": prompt}]
+        plain = messages and all(isinstance(m, dict) and isinstance(m.get("content"), str) for m in messages)
+        if not plain or row.get("image") or row.get("images"):
+            raise UsageError(f"{where} has a prompt that is not text or messages of text alone; drop it")
+        try:
+            if column is not None:
+                _text(row[column])
+        except ValueError as error:
+            raise UsageError(f"{where} has {column}={error}; give text, or messages of text") from None
+        try:
+            json.dumps({name: value for name, value in row.items() if name != column}, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{where} cannot be written as JSON ({error}); drop that column") from None
 
 
-class WrittenPart:
-    """
-    The output so far. A file beside it tells how many problems and bytes are done; what lies beyond them was not
-    finished and is cut off.
-
-    Args:
-        path (`Path`):
-            JSON lines file.
-        settings (`dict[str, Any]`):
-            What the rows depend on.
-
-    Raises:
-        [`UsageError`]: if the file was begun with other settings.
-    """
-
-    def __init__(self, path: Path, settings: dict[str, Any]):
-        self.path, self.next_row = path, 0
-        self._beside = path.with_name(path.name + ".progress.json")
-        self._settings = json.loads(json.dumps(settings))
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
-            self._note(0)
-            return
-        if not self._beside.is_file():
-            raise UsageError(
-                f"output={str(path)!r} exists and is not of this command; delete it, or give another name"
-            )
-        known = json.loads(self._beside.read_text(encoding="utf-8"))
-        for name, value in self._settings.items():
-            if known["settings"].get(name) != value:
-                raise UsageError(
-                    f"output={str(path)!r} was begun with {name}={known['settings'].get(name)!r}, not {value!r}; give "
-                    "another name, or the same arguments"
-                )
-        self.next_row = known["next_row"]
-        os.truncate(path, known["bytes"])
-
-    def add(self, rows: list[dict[str, Any]], next_row: int) -> None:
-        """Append rows, which are kept from then on."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-            file.flush()
-            os.fsync(file.fileno())
-        self._note(next_row)
-
-    def _note(self, next_row: int) -> None:
-        self.next_row = next_row
-        note = {"settings": self._settings, "next_row": next_row, "bytes": self.path.stat().st_size}
-        beginning = self._beside.with_suffix(".tmp")
-        beginning.write_text(json.dumps(note), encoding="utf-8")
-        os.replace(beginning, self._beside)
+def _settings(args: argparse.Namespace, recipe: Recipe, problems: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the rows depend on."""
+    run, training, name = recipe.run, recipe.training, recipe.model.model_name_or_path
+    written = recipe.written_model or run.tiny_model
+    settings = {key: value for key, value in vars(args).items() if key != "output"} | {
+        "problems": fingerprint(problems),
+        **{key: getattr(run, key) for key in ("task", "task_kwargs", "reward_funcs", "domain_rewards")},
+        "reward_weights": training.reward_weights,
+        "model": written or name,
+        "weights": None if name is None or recipe.written_model else weights_fingerprint(name),
+        "model_revision": recipe.model.model_revision,
+        "model_config": run.model_config,
+        "dtype": recipe.model.dtype,
+        "engine": "vllm" if name is not None and gpu_with_vllm() else "transformers",
+        "vllm_max_model_length": training.vllm_max_model_length,
+        "chat_template_kwargs": training.chat_template_kwargs,
+        "seed": training.seed,
+    }
+    if args.sample_solutions:
+        drawing = ("temperature", "top_p", "max_completion_length")
+        return settings | {key: getattr(training, key) for key in drawing}
+    return settings | {"demonstration_column": training.demonstration_column}
 
 
-def _load(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any]:
-    name, options = recipe.model.model_name_or_path, as_mapping(recipe.training.chat_template_kwargs)
-    tokenizer: Any
-    if name is None:
-        tiny, tokenizer = build_tiny_model(**as_mapping(recipe.run.tiny_model))
-        return TransformersSampler(tiny.eval(), tokenizer, sampling, template_kwargs=options), tokenizer
-    if recipe.written_model is not None:
-        save_tiny_model(name, **recipe.written_model)
+def _grade(
+    rewards: list[Callable], weights: list[float], number: int, row: dict[str, Any], samples: list[Sample]
+) -> float | None:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(name, revision=recipe.model.model_revision)
-        if gpu_with_vllm():
-            return VllmSampler(name, tokenizer, sampling, template_kwargs=options), tokenizer
-        model: Any = AutoModelForCausalLM.from_pretrained(name, revision=recipe.model.model_revision, dtype="auto")
-    except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return TransformersSampler(model, tokenizer, sampling, template_kwargs=options), tokenizer
+        return mean_reward(row, [s.text for s in samples], [s.ids for s in samples], rewards, weights)
+    except ValueError as error:
+        raise UsageError(f"row {number} of the training set: {error}") from None
 
 
-def _write(args, recipe: Recipe, problems, rewards, sampler, tokenizer, progress: WrittenPart) -> None:
+def _write(args, recipe: Recipe, problems, prompts, room, grade, sampler, tokenizer, progress: WrittenPart) -> None:
     training, answering = recipe.training, sampler.sampling
     column, seed = training.demonstration_column, training.seed
-    template_kwargs = as_mapping(training.chat_template_kwargs)
     # A recipe may leave the length of completions to the model.
     length = training.max_completion_length or args.answer_tokens
     with Progress(console=Console(stderr=True)) as bars:
@@ -186,46 +191,42 @@ def _write(args, recipe: Recipe, problems, rewards, sampler, tokenizer, progress
             if args.sample_solutions:
                 sampler.sampling = Sampling(training.temperature, training.top_p, length)
                 drawn = sampler.sample([row["prompt"] for row in chunk], 1, derived_seed(seed, "solutions", start))
-                solutions = [samples[0].text for samples in drawn]
+                solutions = [samples[0] for samples in drawn]
             else:
-                solutions = [_text(row[column]) for row in chunk]
+                texts = [_text(row[column]) for row in chunk]
+                solutions = [Sample(t, tokenizer(t, add_special_tokens=False)["input_ids"], False) for t in texts]
             places: list[tuple[int, Prefix, float | None]] = []
-            for index, (row, solution) in enumerate(zip(chunk, solutions, strict=True)):
-                if solution:
-                    (rendered,) = render_prompts(tokenizer, [row["prompt"]], template_kwargs)
-                    rendered = without_bos(tokenizer, rendered)
-                    text = without_opened_tag(rendered, solution)
-                    found = prefixes_of(rendered, text, args.prefixes, derived_seed(seed, start + index), args.group)
-                    worth = _mean_reward(rewards, row, [Sample(solution, [], False)]) if found else None
-                    places += [(index, prefix, worth) for prefix in found]
+            for number, solution in enumerate(solutions, start):
+                if solution.text:
+                    text = without_opened_tag(prompts[number], solution.text)
+                    found = prefixes_of(prompts[number], text, args.prefixes, derived_seed(seed, number), args.group)
+                    found = [p for p in found if count_tokens(tokenizer, p.prompt + p.termination) <= room]
+                    worth = grade(number, problems[number], [solution]) if found else None
+                    places += [(number, prefix, worth) for prefix in found]
             sampler.sampling = answering
             stops = [prefix.prompt + prefix.termination for _, prefix, _ in places]
             answers = sampler.sample(stops, args.answers, derived_seed(seed, start)) if stops else []
             written = []
-            for (index, prefix, worth), samples in zip(places, answers, strict=True):
-                p_term = _mean_reward(rewards, chunk[index], samples)
+            for (number, prefix, worth), samples in zip(places, answers, strict=True):
+                row = problems[number]
+                p_term = grade(number, row, samples)
                 if p_term is not None:
-                    columns = {name: value for name, value in chunk[index].items() if name not in ("prompt", column)}
-                    columns["row"] = start + index
+                    columns = {name: value for name, value in row.items() if name not in ("prompt", column)}
+                    columns["row"] = number
                     written += prefix_rows(prefix, p_term, worth, columns, args.modes)
             progress.add(written, start + len(chunk))
             bars.advance(bar, len(chunk))
 
 
 def _text(solution: Any) -> str:
-    return solution[-1]["content"] if isinstance(solution, list) and solution else solution or ""
-
-
-def _mean_reward(rewards: list[Callable], row: dict[str, Any], samples: list[Sample]) -> float | None:
-    columns = {name: [value] * len(samples) for name, value in row.items() if name not in ("prompt", "completion")}
-    given = {"prompts": [row["prompt"]] * len(samples), "completions": [sample.text for sample in samples]}
-    per_function = [function(**given, completion_ids=[s.ids for s in samples], **columns) for function in rewards]
-    totals = [
-        math.fsum(value for value in values if value is not None)
-        for values in zip(*per_function, strict=True)
-        if any(value is not None for value in values)
-    ]
-    return statistics.fmean(totals) if totals else None
+    """Of messages the last one. `ValueError` with what is there for something else."""
+    text = solution
+    if isinstance(solution, list):
+        text = solution[-1] if solution else None
+        text = text.get("content") if isinstance(text, dict) else text
+    if text is not None and not isinstance(text, str):
+        raise ValueError(repr(text))
+    return text or ""
 
 
 def _print_summary(path: Path) -> None:
