@@ -7,8 +7,9 @@ import types
 import pytest
 import torch
 from datasets import Dataset
+from peft import LoraConfig, get_peft_model
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from trl_amft.cli import evaluate
 from trl_amft.cli.evaluate import main
@@ -176,3 +177,15 @@ def test_random_state_is_left(model_and_processor, problems):
     torch.manual_seed(4)
     sampler.sample(problems["prompt"][:1], 1, 0, [pictures_of(problems[0])])
     assert torch.equal(torch.rand(2), expected)
+
+
+@pytest.mark.parametrize("base", ["model", "blind"])
+def test_adapter(place, base):
+    loaded = (AutoModelForImageTextToText if base == "model" else AutoModelForCausalLM).from_pretrained(place / base)
+    adapter = get_peft_model(loaded, LoraConfig(target_modules=["q_proj"], r=2))
+    adapter.save_pretrained(place / f"adapter_{base}")
+    AutoProcessor.from_pretrained(place / base).save_pretrained(place / f"adapter_{base}")
+    kwargs = KWARGS if base == "model" else KWARGS | {"modality": "text"}
+    argv = ("--task_kwargs", json.dumps(kwargs), "--limit", "2")
+    found = command(place, f"adapter_{base}_out", *argv, model=f"adapter_{base}")
+    assert numbers(found["general_points.json"])["num_problems"] == 2

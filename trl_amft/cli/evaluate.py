@@ -213,7 +213,9 @@ def load_sampler(
             trust_remote_code=args.trust_remote_code,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"model={args.model!r} cannot be loaded by vLLM: {error}") from None
+        raise UsageError(
+            f"model={args.model!r} cannot be loaded by vLLM ({error}); give another one, or --engine transformers"
+        ) from None
 
 
 def common_settings(
