@@ -2,6 +2,8 @@
 A GRPO script of ten lines, with demonstrations: two names of it have changed. Every other row has a demonstration.
 
     python examples/existing_grpo_script.py Qwen/Qwen2.5-0.5B-Instruct
+
+TRL trains in bf16 unless told otherwise: without a GPU, give `AMFTConfig` also `bf16=False`.
 """
 
 import sys

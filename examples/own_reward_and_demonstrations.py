@@ -5,7 +5,7 @@ A reward of one's own, and demonstrations of one's own in a JSON lines file of t
     python scripts/report.py outputs/products
 
 `problems.jsonl` has `prompt` and whatever the reward reads; `demonstrations.jsonl` has `prompt` and `completion`. The
-prompts of the two need not be the same ones.
+prompts of the two need not be the same ones. Without a GPU, give `AMFTConfig` also `bf16=False`.
 """
 
 import re

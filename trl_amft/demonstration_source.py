@@ -197,7 +197,7 @@ def no_demonstration_left(counts: Counter, max_length: int | None) -> str:
     remedies = {
         "too_long": f"raise max_demonstration_length={max_length}",
         "low_reward": "lower demonstration_min_reward",
-        "absent": "fill the demonstration column",
+        "absent": "fill the demonstration column, or end messages with a turn of the assistant",
         "zero_weight": "give some of them a demonstration_weight above 0",
     }
     reasons = ", ".join(f"{count} {status}" for status, count in found.items()) or "it is empty"

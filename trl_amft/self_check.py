@@ -96,7 +96,9 @@ def run_self_check(trainer: "AMFTTrainer") -> list[str]:
     lines += _set_lines(trainer, demonstrations.counts, rows)
     rewards, failure = _rewards(trainer, rows)
     if failure:
-        lines.append(f"  rewards of demonstrations: not scored ({failure})")
+        lines.append(
+            f"  rewards of demonstrations: not scored ({failure}); with the columns that rewards read they would be"
+        )
     elif rewards:
         lines.append(f"  rewards of {len(rewards)} demonstrations: mean {statistics.fmean(rewards):.3g}")
         if max(rewards) <= 0.0:

@@ -128,6 +128,12 @@ def build_tiny_model(
     if model_type not in (*MODEL_TYPES, IMAGE_MODEL_TYPE):
         known = ", ".join((*MODEL_TYPES, IMAGE_MODEL_TYPE))
         raise ValueError(f"model_type={model_type!r} is not known; choose one of: {known}")
+    for name, number in (
+        *(("hidden_size", hidden_size), ("num_hidden_layers", num_hidden_layers)),
+        *(("num_attention_heads", num_attention_heads), ("max_position_embeddings", max_position_embeddings)),
+    ):
+        if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+            raise ValueError(f"{name}={number!r} is out of range; give a whole number from 1 on")
     if hidden_size % (2 * num_attention_heads):
         raise ValueError(
             f"hidden_size={hidden_size} cannot be split into {num_attention_heads} heads of even width; choose a "

@@ -24,7 +24,17 @@ SOUND = {
     "report_to": "none",
     "output_dir": "run",
 }
-REWARDS = "def right(completions, **kwargs):\n    return [0.0] * len(completions)\n\nnot_a_function = 1\n"
+REWARDS = """
+def right(completions, **kwargs):
+    return [0.0] * len(completions)
+
+
+def reads_target(completions, target, **kwargs):
+    return [0.0] * len(completions)
+
+
+not_a_function = 1
+"""
 
 
 class Broken(NamedTuple):
@@ -205,6 +215,25 @@ def _combinations() -> list[Broken]:
     ]
 
 
+def _rows() -> list[Broken]:
+    """Data that no column name betrays, and fields that only what they belong to can judge."""
+    apart = {"demonstration_dataset_name": "data/numbers.jsonl"}
+    return [
+        Broken("column", "target", {"reward_funcs": ["sound_rewards:reads_target"]}, "rename a column"),
+        Broken("column", "dataset_name", {"dataset_name": "data/prompt_number.jsonl"}, "prompt of row 0 is 7"),
+        Broken("column", "dataset_name", {"dataset_name": "data/prompt_null.jsonl"}, "prompt of row 0 is None"),
+        Broken("column", "dataset_name", {"dataset_name": "data/prompt_empty.jsonl"}, "prompt of row 0 is ''"),
+        Broken("column", "demonstration_dataset_name", apart, "the completion of row 0 is 7"),
+        Broken("both", "reward_weights", {"reward_weights": [1.0, 2.0]}, "give one each"),
+        Broken("both", "use_vllm", {"use_vllm": True}, "model_name_or_path"),
+        Broken("both", "lr_scheduler_kwargs", {"lr_scheduler_kwargs": {"foo": 1}}, "drop"),
+        Broken("nested", "hidden_size", {"tiny_model": {"hidden_size": "32"}}, "a whole number"),
+        Broken("range", "seed", {"seed": -1}),
+        Broken("file", "output_dir", {"output_dir": "data/train.jsonl"}, "give a folder"),
+        Broken("file", "output_dir", {"output_dir": "data/train.jsonl/run"}, "give a folder"),
+    ]
+
+
 def _texts() -> list[Broken]:
     sound = json.dumps(SOUND)[:-1]
     return [
@@ -224,7 +253,7 @@ def broken_recipes() -> list[Broken]:
     """All of them."""
     ranges = [Broken("range", name, {name: value}) for name, value in OUT_OF_RANGE]
     choices = [Broken("choice", name, {name: value}) for name, value in CHOICES.items()]
-    return [*_typos(), *_types(), *ranges, *choices, *_files(), *_combinations(), *_texts()]
+    return [*_typos(), *_types(), *ranges, *choices, *_files(), *_combinations(), *_rows(), *_texts()]
 
 
 def prepare(folder: Path) -> None:
@@ -235,6 +264,10 @@ def prepare(folder: Path) -> None:
         "train": rows,
         "answers": [{"question": "1+1=", "answer": "2"}],
         "empty": [],
+        "prompt_number": [{**row, "prompt": 7} for row in rows],
+        "prompt_null": [{**row, "prompt": None} for row in rows],
+        "prompt_empty": [{**row, "prompt": ""} for row in rows],
+        "numbers": [{"prompt": "1+1=", "completion": 7}],
     }
     (folder / "data").mkdir()
     for name, lines in files.items():

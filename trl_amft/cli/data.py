@@ -8,10 +8,10 @@ from datasets import Dataset, IterableDataset, load_dataset
 
 from ..amft_config import AMFTConfig
 from ..compat import as_mapping
-from ..demonstrations import check_columns
 from ..domains import DOMAIN, mix_domains
 from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
+from .data_checks import check_demonstrations, check_prompts, check_rewards
 from .recipe_fields import RecipeArguments
 from .rewards import load_domain_rewards, load_reward, log_by_domain, with_exploration
 from .usage import UsageError, suggest
@@ -99,7 +99,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         name = run.demonstration_dataset_name
         splits = _load("demonstration_dataset_name", name, run.demonstration_dataset_config, run.dataset_streaming)
         demonstrations = _split(splits, "demonstration_dataset_split", run.demonstration_dataset_split, name)
-        _check_demonstrations(demonstrations)
+        check_demonstrations("demonstration_dataset_name", demonstrations)
     if rows is not None:
         held_out, demonstrations = _first(held_out, rows), _first(demonstrations, rows)
         # The first rows of a mixture hold all its domains, those of its data may not.
@@ -107,6 +107,9 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     # A streamed dataset may not know its columns before the first row is read.
     if train.column_names is not None and "prompt" not in train.column_names:
         raise UsageError(f"dataset_name has no column 'prompt', only: {', '.join(train.column_names)}; rename one")
+    if run.task is None:
+        check_prompts("dataset_name", train)
+    check_rewards(rewards, training.reward_weights, train.column_names)
     if routed and train.column_names is not None and DOMAIN not in train.column_names:
         raise UsageError(f"domain_rewards needs a column {DOMAIN!r} in the training set, which has none; add it")
 
@@ -121,7 +124,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     try:
         check_arguments(training, train, demonstrations, validation)
         if needs_demonstrations(training) and demonstrations is None:
-            demonstration_column(training, train)
+            check_demonstrations("dataset_name", train, demonstration_column(training, train))
         if run.domain_weights is not None:
             # After the division, so that no repeated row is on both sides.
             train = mix_domains(train, weights, training.seed)
@@ -161,11 +164,3 @@ def _split(splits: dict, field: str, split: str, name: str) -> Dataset | Iterabl
 
 def _first(dataset: Dataset | IterableDataset | None, rows: int) -> Dataset | IterableDataset | None:
     return dataset.select(range(min(rows, len(dataset)))) if isinstance(dataset, Dataset) else dataset
-
-
-def _check_demonstrations(dataset: Dataset | IterableDataset) -> None:
-    if dataset.column_names is not None:
-        try:
-            check_columns(dataset.column_names, None)
-        except ValueError as error:
-            raise UsageError(f"demonstration_dataset_name: {error}") from None

@@ -2,17 +2,30 @@
 
 import argparse
 import functools
+import json
 import os
+import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
 
 from ..amft_config import AMFTConfig
+from ..compat import as_mapping
 from ..doctor import NOTE, OK, PROBLEM, Finding
-from ..doctor.data import check_demonstrations, check_prompts, check_schema, len_or_none, load_tokenizer
+from ..doctor.data import (
+    check_demonstrations,
+    check_prompts,
+    check_reward_calls,
+    check_schema,
+    len_or_none,
+    load_tokenizer,
+)
 from ..doctor.findings import problem
 from ..doctor.grader import check_grader
 from ..doctor.machine import check_deepspeed, check_devices, check_versions, check_vllm
@@ -25,14 +38,16 @@ from ..doctor.recipe import (
     model_config,
     model_sizes,
 )
+from ..tiny_model import build_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .deepspeed_choice import choose_deepspeed
 from .recipe_file import read_recipe
-from .usage import UsageError, run_command
+from .usage import UsageError, run_command, suggest
 
 
 Section = tuple[str, list[Finding]]
+MOST_MISTAKES = 20
 STYLES = {OK: "green", NOTE: "yellow", PROBLEM: "bold red"}
 # How errors of a network, a hub or an offline mode begin or what they name.
 UNREACHABLE = ("cannot be loaded", "offline", "Offline", "ConnectionError", "LocalEntryNotFound", "Couldn't reach")
@@ -70,7 +85,8 @@ def _diagnose(argv: list[str]) -> int:
     parser.add_argument("--gpu_memory", type=float, metavar="GB", help="of one GPU; as here, or 80 without one")
     arguments, fields = parser.parse_known_args(argv)
     if fields and arguments.recipe is None:
-        raise UsageError(f"{fields[0]!r} needs a recipe; give --recipe FILE")
+        near = suggest(fields[0], ["--recipe", "--processes", "--gpu_memory"])
+        raise UsageError(f"{fields[0]!r} needs a recipe, given as --recipe FILE; {near}")
     for name in ("processes", "gpu_memory"):
         value = getattr(arguments, name)
         if value is not None and value <= 0:
@@ -97,8 +113,9 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
     processes = arguments.processes or max(torch.cuda.device_count(), 1)
     recipe, findings = _parse(arguments.recipe, fields, processes)
     if recipe is None:
-        yield "machine", check_devices()
+        yield "machine", [*check_devices(), *check_deepspeed(False, False), *check_vllm(None)]
         yield "recipe", findings
+        yield "grader", check_grader(needed=False)
         return
     stage, offload = deepspeed_stage(recipe)
     needed = bool(stage) and processes > 1
@@ -117,6 +134,7 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
         if tokenizer is not None:
             lines, prompt = check_prompts(recipe, data, tokenizer)
             loaded += [*lines, *check_demonstrations(recipe, data, tokenizer)]
+        loaded += check_reward_calls(data)
     yield "data", loaded
     yield "model and memory", _model(recipe, processes, arguments.gpu_memory, prompt)
     uses_grader = recipe.run.task == "maths"
@@ -124,21 +142,54 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
 
 
 def _parse(path: str, fields: list[str], processes: int) -> tuple[Recipe | None, list[Finding]]:
-    argv: list[str] = ["--recipe", path, *fields]
     found: list[Finding] = []
     try:
-        wanted = read_recipe(path).get("bf16") is not False
-        if wanted and not torch.cuda.is_available() and not any(token.startswith("--bf16") for token in fields):
-            # TRL refuses it where there is no GPU; the recipe may well be for another machine.
-            argv += ["--bf16", "false"]
-            found.append(Finding(NOTE, "bf16 is read as false here, because there is no GPU"))
-        with _world_of(processes):
-            recipe = parse_recipe(argv)
+        given = read_recipe(path)
     except UsageError as error:
         return None, [problem(error)]
+    argv = list(fields)
+    if given.get("bf16") is not False and not torch.cuda.is_available() and not _names("bf16", fields):
+        # TRL refuses it where there is no GPU; the recipe may well be for another machine.
+        argv += ["--bf16", "false"]
+        found.append(
+            Finding(NOTE, "bf16 is read as false here, because there is no GPU; train with --bf16 false here")
+        )
+    recipe, mistakes = _mistakes(path, given, argv, processes)
+    if recipe is None or mistakes:
+        return None, mistakes
     found += [Finding(OK, f"{path} is valid; {len(recipe.changed)} fields differ from their defaults")]
     _, line = choose_deepspeed(recipe.changed.get("deepspeed"), os.environ, processes)
     return recipe, [*found, *([Finding(NOTE, line)] if line else [])]
+
+
+def _mistakes(
+    path: str, given: dict[str, Any], argv: list[str], processes: int
+) -> tuple[Recipe | None, list[Finding]]:
+    """Parse, take out the field that an error names, and parse what is left, as long as that says something new."""
+    found: list[Finding] = []
+    left, dropped = dict(given), set[str]()
+    with tempfile.TemporaryDirectory() as folder, _world_of(processes):
+        copy = Path(folder) / "recipe.yaml"
+        while len(found) < MOST_MISTAKES:
+            # YAML holds JSON.
+            copy.write_text(json.dumps(left, default=str), encoding="utf-8")
+            try:
+                return parse_recipe(["--recipe", path if not found else str(copy), *argv]), found
+            except UsageError as error:
+                words = re.findall(r"\w+", str(error))
+                if dropped & set(words):
+                    break
+                found.append(problem(str(error).replace(str(copy), path)))
+                name = next((word for word in words if word in left), None)
+                if name is None:
+                    break
+                del left[name]
+                dropped.add(name)
+    return None, found
+
+
+def _names(field: str, tokens: list[str]) -> bool:
+    return any(token.partition("=")[0] == f"--{field}" for token in tokens)
 
 
 @contextmanager
@@ -163,6 +214,10 @@ def _load(recipe: Recipe) -> tuple[RunData | None, list[Finding]]:
 
 def _model(recipe: Recipe, processes: int, gpu_memory: float | None, prompt: int | None) -> list[Finding]:
     if recipe.run.tiny_model is not None:
+        try:
+            build_tiny_model(**as_mapping(recipe.run.tiny_model))
+        except (ValueError, TypeError) as error:
+            return [problem(f"tiny_model: {error}")]
         return [Finding(OK, f"a tiny model from random weights: {recipe.run.tiny_model}")]
     config, found = model_config(recipe)
     lines = [found]

