@@ -50,8 +50,8 @@ def chat_reward(completions, **columns):
     return [float(completion[-1]["content"].endswith("right")) for completion in completions]
 
 
-def answer_reward(completions, solution, **columns):
-    return [1.0] * len(completions)
+def answer_reward(completions, **columns):
+    return [float(text == answer) for text, answer in zip(completions, columns["solution"], strict=True)]
 
 
 def broken_reward(completions, **columns):
@@ -300,7 +300,7 @@ class TestMistakes:
             (["--method", "grpo", "--demonstration_column", "nothing"], "demonstration_column='nothing' is no column"),
             (["--modes", "both"], "invalid choice: 'both'"),
             (["--anwers", "2"], "--anwers is not a known field"),
-            (["--reward_weights", "1", "2"], "reward_weights=[1.0, 2.0] must have one number for each of 1 rewards"),
+            (["--reward_weights", "1", "2"], "reward_weights=[1.0, 2.0] "),
         ],
     )
     def test_arguments(self, refusal, more, line):
@@ -309,7 +309,7 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("reward", "line"),
         [
-            ("answer_reward", "row 0 of the training set: the reward 'answer_reward' failed (TypeError: "),
+            ("answer_reward", "row 0 of the training set: the reward 'answer_reward' failed (KeyError: "),
             ("chat_reward", "the reward 'chat_reward' failed (TypeError: "),
             ("broken_reward", "the reward 'broken_reward' returned nan"),
             ("slow_reward", "reward_funcs has 'slow_reward', which is asynchronous"),
@@ -326,10 +326,12 @@ class TestMistakes:
             ({"demonstration": 3}, "row 0 of the training set has demonstration=3; give text, or messages of text"),
             ({"demonstration": 0}, "has demonstration=0; give text"),
             ({"demonstration": [{"role": "assistant", "content": [{"type": "image"}]}]}, "give text, or messages"),
-            ({"prompt": 3}, "row 0 of the training set has a prompt that is not text"),
+            ({"prompt": [{"role": "user", "content": [{"type": "image"}]}]}, "has a prompt that is not text"),
         ],
     )
     def test_data(self, tmp_path, refusal, change, line):
         write_problems(tmp_path / "problems.jsonl", 3, lambda row: row | change)
-        assert line in refusal("never.jsonl", KnownSampler())
+        assert line in refusal(
+            "never.jsonl", KnownSampler(), "--method", "grpo", "--demonstration_column", "demonstration"
+        )
         assert not (tmp_path / "never.jsonl").exists()
