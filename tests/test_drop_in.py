@@ -116,6 +116,7 @@ def test_callbacks_evaluation_and_checkpoints(tmp_path):
     ).train()
     card = (tmp_path / "run" / "README.md").read_text()
     assert PAPER_STATUS in card and card.count(PAPER_STATUS) == 1
+    assert "trained from random weights" in card and "None" not in card.split("---")[-1]
     assert "trained with AMFT" in card and re.search(r"- amft$", card, re.MULTILINE)
 
 

@@ -26,3 +26,14 @@ def test_documented_metrics_are_the_logged_ones(tmp_path):
     mu = last["amft/mu"]
     mixed = (1 - mu) * last["amft/rl_loss"] + mu * last["amft/sft_loss"]
     assert abs(last["loss"] - mixed) < 1e-5
+
+
+def test_metrics_of_rewards_are_documented():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "metrics.md").read_text(encoding="utf-8")
+    source = "".join(path.read_text(encoding="utf-8") for path in (root / "trl_amft").rglob("*.py"))
+    named = set(re.findall(r'"((?:grader|exploration|baseline|domains)/[^"]+)"', source))
+    names = {
+        re.sub(r"\{.*?name\}|\{self.domain\}", "DOMAIN", name).replace("{function}", "FUNCTION") for name in named
+    }
+    assert len(names) >= 8 and [name for name in sorted(names) if f"`{name}`" not in page] == []

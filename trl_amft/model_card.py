@@ -22,6 +22,9 @@ PAPER = {
         }"""),
 }
 
+# What TRL writes of a model that has no name.
+FROM_NOTHING = "a fine-tuned version of [None](https://huggingface.co/None)"
+
 
 def append_paper_status(output_dir: str) -> None:
     """
@@ -33,4 +36,5 @@ def append_paper_status(output_dir: str) -> None:
     """
     path = Path(output_dir) / "README.md"
     if path.is_file() and PAPER_STATUS not in (card := path.read_text(encoding="utf-8")):
+        card = card.replace(FROM_NOTHING, "trained from random weights").replace('model="None"', 'model="this folder"')
         path.write_text(f"{card.rstrip()}\n\n## Status of the paper\n\n{PAPER_STATUS}\n", encoding="utf-8")

@@ -10,6 +10,7 @@ from report_runs import HOSTILE, checkpoints, run_folder, write_lines
 
 from trl_amft.cli import report
 from trl_amft.reporting.curves import moved_by_entropy, moved_by_evidence, tokens_per_second
+from trl_amft.reporting.html_page import text
 from trl_amft.reporting.panels import PANELS
 from trl_amft.reporting.report_figures import mu_bounds
 from trl_amft.reporting.run_folder import read_run
@@ -175,6 +176,8 @@ class TestNumbers:
     def test_bounds_of_a_learned_weight_only(self, tmp_path):
         assert mu_bounds(read_run(run_folder(tmp_path / "a"))) == (0.0, 0.95)
         assert mu_bounds(read_run(run_folder(tmp_path / "b", mixing_policy="fixed"))) == ()
+        assert mu_bounds(read_run(run_folder(tmp_path / "d", mixing_policy="amft_sources"))) == (0.0, 0.95)
+        assert mu_bounds(read_run(run_folder(tmp_path / "e", mixing_policy="amft_paper"))) == (0.05, 0.95)
         assert mu_bounds(read_run(checkpoints(tmp_path / "c", 20))) == ()
 
     @pytest.mark.parametrize(
@@ -196,3 +199,7 @@ class TestNumbers:
 )
 def test_prompts_of_every_form_are_text(value, text):
     assert re.sub(r"[\r]", "", as_text(value)) == text
+
+
+def test_signs_that_no_page_may_hold():
+    assert text("a\0b\x1b[0m\x7f\t<\n") == "a␀b␛[0m␡\t&lt;\n"

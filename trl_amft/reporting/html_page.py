@@ -81,9 +81,13 @@ def page(title: str, body: Iterable[str]) -> str:
     )
 
 
+# Signs that no page may hold, as a random model writes them, by the pictures that Unicode has of them.
+CONTROLS = {code: 0x2400 + code for code in range(32) if chr(code) not in "\t\n"} | {0x7F: 0x2421}
+
+
 def text(value: object) -> str:
     """Any value as text that is safe inside HTML."""
-    return html.escape(str(value), quote=True)
+    return html.escape(str(value).translate(CONTROLS), quote=True)
 
 
 def picture(path: Path, title: str, explanation: str) -> str:

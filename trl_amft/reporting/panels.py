@@ -23,6 +23,8 @@ class Panel:
             Heading.
         explanation (`str`):
             How to read it.
+        alone (`str`):
+            What else to say of the picture of a single run.
         lines (`tuple[Line, ...]`):
             Curves; those without points are left out. The first one stands for the panel where runs are compared.
         limits (`tuple[float, float]`, *optional*):
@@ -43,6 +45,7 @@ class Panel:
     marks: tuple[float, ...] = ()
     compared: bool = False
     prefix: str | None = None
+    alone: str = ""
 
     def drawn(self, run: Run) -> list[tuple[str, Series]]:
         """Label and points of the curves that a run has."""
@@ -86,10 +89,11 @@ PANELS = (
     Panel(
         MIXING_WEIGHT,
         "Mixing weight μ",
-        "1 imitates only, 0 explores only. Dashed: the bounds of a learned weight.",
+        "1 imitates only, 0 explores only.",
         (logged("amft/mu", "μ"),),
         limits=(-0.03, 1.03),
         compared=True,
+        alone=" Dashed: the bounds of a learned weight.",
     ),
     Panel(
         "sources",
@@ -125,9 +129,10 @@ PANELS = (
     Panel(
         "entropy",
         "Policy entropy",
-        "Nats per token of the rollouts. The target is H*.",
+        "Nats per token of the rollouts.",
         (logged("entropy", "entropy"), Line("target", entropy_target)),
         compared=True,
+        alone=" The target is H*.",
     ),
     Panel("rl_loss", "RL loss", "L_RL, unscaled.", (logged("amft/rl_loss", "L_RL"),), compared=True),
     Panel(

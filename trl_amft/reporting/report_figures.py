@@ -91,9 +91,16 @@ def draw_comparison(runs: list[Run], names: list[str], folder: Path) -> dict[str
 
 def mu_bounds(run: Run) -> tuple[float, float] | tuple[()]:
     """Bounds of a learned weight; none for a run whose weight was not learned, or whose recipe is not there."""
-    if not run.recipe or run.setting("mixing_policy") != "amft":
+    policy = run.setting("mixing_policy") if run.recipe else None
+    # Not above, because they bring torch.
+    from ..mixing import MIXING_POLICIES, PAPER_SETTINGS
+
+    if policy not in MIXING_POLICIES or not MIXING_POLICIES[policy].needs_meta_gradient:
         return ()
-    return float(run.setting("mu_min")), float(run.setting("mu_max"))
+    given = {name: run.setting(name) for name in ("mu_min", "mu_max")}
+    if policy == "amft_paper":
+        given |= {name: PAPER_SETTINGS[name] for name in given if name not in run.recipe}
+    return float(given["mu_min"]), float(given["mu_max"])
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -66,7 +66,8 @@ def _run_sections(run: Run, figures: Path, level: int = 2) -> list[str]:
     parts = [page.paragraph(_state(run), "note" if run.finished else "warning"), page.numbers(_numbers(run))]
     drawn = draw_run(run, figures)
     pictures = [
-        page.picture(path, PANEL_BY_NAME[name].title, PANEL_BY_NAME[name].explanation) for name, path in drawn.items()
+        page.picture(path, panel.title, panel.explanation + panel.alone)
+        for panel, path in ((PANEL_BY_NAME[name], path) for name, path in drawn.items())
     ]
     anchor = figures.name
 
