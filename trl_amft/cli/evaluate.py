@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
 from .. import __version__
 from ..compat import installed_versions
-from ..evaluation.checkpoint import Checkpoint, read_template
+from ..evaluation.checkpoint import Checkpoint, read_template, weights_fingerprint
 from ..evaluation.errors import EvaluationError
 from ..evaluation.problem_set import ProblemSet, check_prompts
 from ..evaluation.run_set import check_settings, evaluate_set, fingerprint
@@ -226,7 +226,7 @@ def common_settings(
     return {
         "model": args.model,
         "revision": args.revision,
-        "weights": checkpoint.weights_fingerprint(),
+        "weights": weights_fingerprint(checkpoint.name),
         "engine": engine,
         "dtype": args.dtype,
         "temperature": args.temperature,

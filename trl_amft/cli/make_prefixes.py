@@ -16,13 +16,14 @@ from rich.table import Table
 from trl.trainer.utils import get_callable_name, is_async_callable
 
 from ..demonstrations import without_opened_tag
+from ..evaluation.checkpoint import weights_fingerprint
 from ..evaluation.run_set import fingerprint
 from ..evaluation.samplers import Sample, Sampling, derived_seed, gpu_with_vllm
 from ..prefixes import Prefix, mean_reward, prefix_rows, prefixes_of
 from .arguments import Recipe, parse_recipe
 from .data import load_data
 from .evaluate_arguments import OneLineParser
-from .prefix_model import count_tokens, load_sampler, rendered_prompts, weights_fingerprint
+from .prefix_model import count_tokens, load_sampler, rendered_prompts
 from .smoke import ROWS
 from .usage import UsageError, run_command
 from .written_part import WrittenPart
@@ -115,8 +116,6 @@ def _weights(recipe: Recipe, rewards: list[Callable]) -> list[float]:
                 f"reward_funcs has {get_callable_name(reward)!r}, which is asynchronous; wrap it in one that waits"
             )
     weights = recipe.training.reward_weights
-    if weights is not None and len(weights) != len(rewards):
-        raise UsageError(f"reward_weights={weights!r} must have one number for each of {len(rewards)} rewards")
     return [1.0] * len(rewards) if weights is None else weights
 
 

@@ -1,7 +1,5 @@
 """The model that is made to stop: loaded as in training, its chat template, and the length of texts in its tokens."""
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -110,9 +108,3 @@ def rendered_prompts(recipe: Recipe, problems: list[dict[str, Any]], tokenizer: 
 def count_tokens(tokenizer: Any, text: str) -> int:
     """Tokens of plain text, with those that the tokenizer adds."""
     return len(tokenizer(text)["input_ids"])
-
-
-def weights_fingerprint(name: str) -> str | None:
-    """Short hash of names, sizes and times of the weights in a local folder, which training may have overwritten."""
-    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in Path(name).glob("*.safetensors")]
-    return hashlib.sha256(repr(sorted(stats)).encode()).hexdigest()[:16] if stats else None

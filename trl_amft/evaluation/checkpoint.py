@@ -27,6 +27,13 @@ from .generation import text_tokenizer
 ADAPTER_FILE = "adapter_config.json"
 
 
+def weights_fingerprint(name: str) -> str | None:
+    """Short hash of names, sizes and times of the weights in a folder, which training may have overwritten."""
+    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return hashlib.sha256(repr(stats).encode()).hexdigest()[:16] if stats else None
+
+
 class Checkpoint:
     """
     A model by its name. What it needs is loaded when it is asked for.
@@ -95,12 +102,6 @@ class Checkpoint:
         # Of any type, because type checkers do not see through the decorator of its `to`.
         model: Any = self._load(lambda: loader.from_pretrained(self.name, dtype=dtype, **self._options))
         return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-    def weights_fingerprint(self) -> str | None:
-        """Short hash of names, sizes and times of the weights in a folder, which training may have overwritten."""
-        files = sorted(Path(self.name).glob("*.safetensors")) if Path(self.name).is_dir() else []
-        stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-        return hashlib.sha256(repr(stats).encode()).hexdigest()[:16] if stats else None
 
     def _read_config(self) -> PretrainedConfig:
         if not self.is_adapter:
