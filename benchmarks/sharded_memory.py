@@ -1,6 +1,7 @@
 """
-Peak memory of a step by the way of sharding: GRPO alone, a fixed and a learned weight, on two processes of a CPU.
+Peak memory of a step by the way of sharding: GRPO, a fixed and a learned weight, on two processes of a CPU.
 
+GRPO accumulates over two micro-batches, so that it also runs a backward pass while a gradient is there.
 Each is a run of its own. The peak is that of one late step on the first process, from the allocator's own record as in
 `memory.py`, above what was there before the step; beside it is the difference to GRPO in units of the gradient that
 a process holds.
@@ -56,9 +57,10 @@ def work(mode: str, form: str, options: SimpleNamespace, output: str) -> None:
     """One process of a run."""
     torch.set_num_threads(1)
     step = RecordedStep(4)
+    passes = {"gradient_accumulation_steps": 2} if form == "grpo" else {}
     with quiet_folder() as folder:
         trainer = build_trainer(
-            form, folder, options, callbacks=[step], ddp_backend="gloo", use_cpu=True, **sharding(mode)
+            form, folder, options, callbacks=[step], ddp_backend="gloo", use_cpu=True, **passes, **sharding(mode)
         )
         trainer.train()
     if trainer.is_world_process_zero():

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trl_amft.cli import train
 from trl_amft.cli.arguments import parse_recipe
+from trl_amft.cli.held_out_evaluation import HeldOutEvaluation
 from trl_amft.cli.usage import UsageError
 
 
@@ -87,6 +88,23 @@ class TestWholeRun:
         mu = {row["step"]: row["amft/mu"] for row in log if "learning_rate" in row}
         assert mu[WARMUP] == 1.0 and mu[WARMUP + 1] == 0.2
         assert [row["step"] for row in log if "eval_reward" in row] == [3, 6]
+
+    def test_a_part_is_evaluated_in_the_same_way_in_between(self, run):
+        log = read_json(run / "log_history.json")
+        part = [row for row in log if "held_out_part/accuracy" in row]
+        assert [row["step"] for row in part] == [3, 6]
+        assert all(row["held_out_part/num_problems"] == 4 and row["held_out_part/num_samples"] == 1 for row in part)
+
+    def test_evaluating_a_part_changes_nothing(self, run, tmp_path, monkeypatch):
+        monkeypatch.setattr(HeldOutEvaluation, "on_evaluate", lambda self, *args, **kwargs: None)
+        train.main(command_line(tmp_path))
+        with_part, without = (
+            [{key: row[key] for key in ("loss", "reward", "amft/mu") if key in row} for row in log]
+            for log in (
+                [row for row in read_json(path / "log_history.json") if "loss" in row] for path in (run, tmp_path)
+            )
+        )
+        assert with_part == without and len(without) == STEPS
 
     def test_model_and_tokenizer_load(self, run):
         model = AutoModelForCausalLM.from_pretrained(run)

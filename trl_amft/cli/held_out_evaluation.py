@@ -1,4 +1,4 @@
-"""Held-out accuracy at the three points of a run that are compared: before, after the warm-up, after."""
+"""Held-out accuracy: at the three points of a run that are compared, and of a part of the problems in between."""
 
 import dataclasses
 import time
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 class HeldOutEvaluation(TrainerCallback):
     """
-    Evaluates on all held-out problems and writes the result into the trainer's log, where a checkpoint keeps it.
+    Evaluates on all held-out problems before training, after the warm-up and at the end, and on a part of them
+    whenever the trainer evaluates. The results are written into the trainer's log, where a checkpoint keeps them: as
+    `held_out/…`, and `held_out_part/…` with one completion of each problem.
 
     `held_out/seconds` is the time since training began or was resumed, without these evaluations.
 
@@ -33,31 +35,45 @@ class HeldOutEvaluation(TrainerCallback):
             Rewards that make up the accuracy.
         num_samples (`int`):
             Completions per problem.
+        part (`Dataset`, *optional*):
+            Problems that are evaluated in between. None if not given.
     """
 
-    def __init__(self, trainer: "AMFTTrainer", dataset: Dataset, reward_funcs: list[Callable], num_samples: int):
+    def __init__(
+        self,
+        trainer: "AMFTTrainer",
+        dataset: Dataset,
+        reward_funcs: list[Callable],
+        num_samples: int,
+        part: Dataset | None = None,
+    ):
         self.trainer = trainer
         self.dataset = dataset
         self.reward_funcs = reward_funcs
         self.num_samples = num_samples
+        self.part = part
         self._training_since = 0.0
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._training_since = time.monotonic()
         # A resumed run has this row in its log already.
         if state.global_step == 0:
-            self._evaluate()
+            self._evaluate("held_out", self.dataset, self.num_samples)
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step == args.sft_warmup_steps and state.global_step < state.max_steps:
-            self._evaluate()
+            self._evaluate("held_out", self.dataset, self.num_samples)
 
     def on_train_end(self, args, state, control, **kwargs):
         # A run that was stopped early has no time for it, and is not at its end.
         if state.global_step == state.max_steps:
-            self._evaluate()
+            self._evaluate("held_out", self.dataset, self.num_samples)
 
-    def _evaluate(self) -> None:
+    def on_evaluate(self, args, state, control, **kwargs):
+        if self.part is not None:
+            self._evaluate("held_out_part", self.part, 1)
+
+    def _evaluate(self, name: str, dataset: Dataset, num_samples: int) -> None:
         trainer, args = self.trainer, self.trainer.args
         started = time.monotonic()
         with (
@@ -72,17 +88,17 @@ class HeldOutEvaluation(TrainerCallback):
             result = evaluate_held_out(
                 model,
                 trainer.processing_class,
-                self.dataset,
+                dataset,
                 self.reward_funcs,
-                num_samples=self.num_samples,
+                num_samples=num_samples,
                 max_completion_length=args.max_completion_length,
                 temperature=args.temperature,
                 eos_token_ids=trainer.eos_token_ids,
                 chat_template_kwargs=as_mapping(trainer.chat_template_kwargs),
                 batch_size=args.per_device_eval_batch_size,
             )
-        row = {f"held_out/{name}": value for name, value in dataclasses.asdict(result).items()}
-        row["held_out/seconds"] = started - self._training_since
+        row = {f"{name}/{key}": value for key, value in dataclasses.asdict(result).items()}
+        row[f"{name}/seconds"] = started - self._training_since
         # GRPOTrainer.log would empty the averages of the logging interval that is under way, and every log withdraws
         # the one that is already due at this step.
         due = trainer.control.should_log

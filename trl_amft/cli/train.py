@@ -194,9 +194,8 @@ def build_trainer(recipe: Recipe, data: RunData) -> "AMFTTrainer":
     watch(trainer, resolved_recipe(recipe, {"trl_amft": __version__, **installed_versions()}))
     trainer.add_callback(StopOnSignal(trainer.accelerator))
     if data.held_out_dataset is not None and run.held_out_samples > 0:
-        trainer.add_callback(
-            HeldOutEvaluation(trainer, data.held_out_dataset, data.accuracy_funcs, run.held_out_samples)
-        )
+        funcs, samples = data.accuracy_funcs, run.held_out_samples
+        trainer.add_callback(HeldOutEvaluation(trainer, data.held_out_dataset, funcs, samples, data.eval_dataset))
     return trainer
 
 

@@ -32,6 +32,12 @@ def logged(key: str, label: str = "") -> Line:
     return Line(label or key, lambda run: series(run.log, key))
 
 
+def held_out_during_training(run: Run) -> Series:
+    """Accuracy of the part that the train command evaluates; the reward of TRL's evaluation for other runs."""
+    found = series(run.log, "held_out_part/accuracy")
+    return found if found.steps else series(run.log, "eval_reward")
+
+
 def moved_by_entropy(run: Run) -> Series:
     """
     Sum of η_H (H* − H) over the steps so far: what the entropy term has added to μ.

@@ -6,7 +6,15 @@ A run only gets the panels that it has numbers for: a supervised baseline has no
 
 from dataclasses import dataclass
 
-from .curves import Line, entropy_target, logged, moved_by_entropy, moved_by_evidence, tokens_per_second
+from .curves import (
+    Line,
+    entropy_target,
+    held_out_during_training,
+    logged,
+    moved_by_entropy,
+    moved_by_evidence,
+    tokens_per_second,
+)
 from .run_figure import Series, series
 from .run_folder import Run
 
@@ -83,7 +91,7 @@ PANELS = (
         "Held-out accuracy",
         "Problems that are never trained on. Points with error bars: all of them, ± 1 standard error. Line: the part "
         "that is evaluated during training.",
-        (logged("eval_reward", "during training"),),
+        (Line("during training", held_out_during_training),),
         compared=True,
     ),
     Panel(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SHOWN = (
     ("reward", "reward", ".3f"),
     ("eval_reward", "held-out reward", ".3f"),
+    ("held_out_part/accuracy", "accuracy of a part", ".3f"),
     ("held_out/accuracy", "held-out accuracy", ".3f"),
     ("amft/mu", "mu", ".3f"),
     ("entropy", "entropy", ".3f"),
