@@ -19,7 +19,8 @@ DEMONSTRATIONS = [{"prompt": row["prompt"], "completion": row["answer"]} for row
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     (tmp_path / "my_rewards.py").write_text(
-        "def right(completions, answer, **kwargs):\n    return [0.0] * len(answer)\n"
+        "def right(completions, answer, **kwargs):\n    return [0.0] * len(answer)\n\n"
+        "def short(completions, **kwargs):\n    return [0.0] * len(completions)\n"
     )
     (tmp_path / "broken_rewards.py").write_text("import a_module_that_does_not_exist\n")
     for name, rows in (("train", ROWS), ("test", ROWS[:6]), ("demonstrations", DEMONSTRATIONS)):
@@ -82,11 +83,16 @@ class TestFiles:
 
 class TestTask:
     def test_rewards_are_added_but_do_not_count_as_accuracy(self, folder):
-        argv = ["--task", "countdown", "--task_kwargs", '{"train_problems": 4}', "--reward_funcs", "my_rewards:right"]
+        argv = ["--task", "countdown", "--task_kwargs", '{"train_problems": 4}', "--reward_funcs", "my_rewards:short"]
         data = load(*argv)
-        assert [reward.__name__ for reward in data.reward_funcs] == ["steps_reward", "right"]
+        assert [reward.__name__ for reward in data.reward_funcs] == ["steps_reward", "short"]
         assert [reward.__name__ for reward in data.accuracy_funcs] == ["steps_reward"]
         assert data.demonstration_dataset is not None
+
+    def test_reward_that_reads_a_column_of_another_set(self, folder):
+        argv = ["--task", "countdown", "--task_kwargs", '{"train_problems": 4}', "--reward_funcs", "my_rewards:right"]
+        with pytest.raises(UsageError, match="'right' reads 'answer', which the training set has not, only domain"):
+            load(*argv)
 
     def test_demonstrations_of_the_task_are_replaced(self, folder):
         argv = ["--task_kwargs", '{"train_problems": 4}', "--demonstration_dataset_name", "demonstrations.jsonl"]

@@ -29,7 +29,7 @@ class Range(NamedTuple):
         if self.high == math.inf:
             return f"a number {'above' if self.low_open else 'of at least'} {self.low:g}"
         left, right = "(" if self.low_open else "[", ")" if self.high_open else "]"
-        return f"a number in {left}{self.low:g}, {self.high:g}{right}"
+        return f"a number in {left}{self.low:.10g}, {self.high:.10g}{right}"
 
 
 ONE, NOT_NEGATIVE, POSITIVE = Range(1), Range(0), Range(0, low_open=True)
