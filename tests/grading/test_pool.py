@@ -32,7 +32,7 @@ sys.exit(worker.main())
 
 @pytest.fixture(scope="module")
 def formulas():
-    made = FormulaPool(workers=1, item_seconds=1.0)
+    made = FormulaPool(workers=1)
     yield made
     made.close()
 
