@@ -52,6 +52,18 @@ def test_printed_once_and_training_goes_on(tmp_path, capsys):
     assert run.state.global_step == 3
 
 
+def test_trackers_are_not_told_before_they_have_begun(tmp_path, capsys):
+    told = []
+
+    def reward(completions, **columns):
+        told.append(list(run.args.report_to))
+        return [1.0] * len(completions)
+
+    run = trainer(tmp_path, reward=reward, report_to=["tensorboard"])
+    check(run, capsys)
+    assert told == [[]] and run.args.report_to == ["tensorboard"]
+
+
 def test_report_of_a_sound_set(tmp_path, capsys):
     problems, printed = check(trainer(tmp_path), capsys)
     assert problems == []

@@ -40,16 +40,21 @@ def score_demonstrations(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> 
         `list[float]`: one reward per row; NaN where no function applies.
     """
     rewards: list[float] = []
-    weights = trainer.reward_weights
-    for start in range(0, len(rows), SCORING_BATCH):
-        batch = rows[start : start + SCORING_BATCH]
-        prompts = [row["prompt"] for row in batch]
-        completions = [row["completion"] for row in batch]
-        per_function = trainer._calculate_rewards(batch, prompts, completions, [row[COMPLETION_IDS] for row in batch])
-        per_function = per_function[: len(batch)].cpu()
-        total = (per_function * weights).nansum(dim=1)
-        total[per_function.isnan().all(dim=1)] = math.nan
-        rewards += total.tolist()
+    weights, trackers = trainer.reward_weights, trainer.args.report_to
+    # TRL tells them how long a reward takes, which they refuse before training has begun.
+    trainer.args.report_to = []
+    try:
+        for start in range(0, len(rows), SCORING_BATCH):
+            batch = rows[start : start + SCORING_BATCH]
+            prompts = [row["prompt"] for row in batch]
+            completions = [row["completion"] for row in batch]
+            ids = [row[COMPLETION_IDS] for row in batch]
+            per_function = trainer._calculate_rewards(batch, prompts, completions, ids)[: len(batch)].cpu()
+            total = (per_function * weights).nansum(dim=1)
+            total[per_function.isnan().all(dim=1)] = math.nan
+            rewards += total.tolist()
+    finally:
+        trainer.args.report_to = trackers
     trainer._pending_extra_logs.clear()
     trainer._pending_metrics.clear()
     return rewards
