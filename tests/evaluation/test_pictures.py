@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from PIL import Image
+from test_command import numbers
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor
 
 from trl_amft.cli import evaluate
@@ -50,12 +51,6 @@ def command(place, output, *argv, model="model"):
     task = () if "--set" in argv else ("--task", "general_points", "--task_kwargs", json.dumps(KWARGS))
     main([*given, *task, *argv])
     return {path.name: path.read_text() for path in sorted((place / output).iterdir())}
-
-
-def numbers(text):
-    content = json.loads(text)
-    del content["seconds"]
-    return content
 
 
 class TestRun:

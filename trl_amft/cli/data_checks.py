@@ -86,12 +86,15 @@ def check_rewards(rewards: list[Callable], weights: list[float] | None, columns:
         raise UsageError(
             f"reward_weights={weights} has {len(weights)} numbers, rewards are {len(rewards)}; give one each"
         )
-    for reward in rewards if columns is not None else ():
-        for name in missing_columns(reward, columns or []):
+    if columns is None:
+        return
+    for reward in rewards:
+        missing = missing_columns(reward, columns)
+        if missing:
             called = getattr(innermost(reward), "__name__", "reward")
             raise UsageError(
-                f"reward_funcs: {called!r} reads {name!r}, which the training set has not, only "
-                f"{', '.join(sorted(columns or []))}; rename a column or the argument"
+                f"reward_funcs: {called!r} reads {missing[0]!r}, which the training set has not, only "
+                f"{', '.join(sorted(columns))}; rename a column or the argument"
             )
 
 

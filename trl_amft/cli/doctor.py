@@ -170,11 +170,10 @@ def _mistakes(
     left, dropped = dict(given), set[str]()
     with tempfile.TemporaryDirectory() as folder, _world_of(processes):
         copy = Path(folder) / "recipe.yaml"
+        read = path
         while len(found) < MOST_MISTAKES:
-            # YAML holds JSON.
-            copy.write_text(json.dumps(left, default=str), encoding="utf-8")
             try:
-                return parse_recipe(["--recipe", path if not found else str(copy), *argv]), found
+                return parse_recipe(["--recipe", read, *argv]), found
             except UsageError as error:
                 words = re.findall(r"\w+", str(error))
                 if dropped & set(words):
@@ -185,6 +184,9 @@ def _mistakes(
                     break
                 del left[name]
                 dropped.add(name)
+                # YAML holds JSON.
+                copy.write_text(json.dumps(left, default=str), encoding="utf-8")
+                read = str(copy)
     return None, found
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from ..tasks import TASKS
 from ..tasks.maths_sets import SETS, SUITES
 from .arguments import RecipeParser
+from .output_file import may_be_folder
 from .recipe_fields import RecipeArguments, check_type
 from .recipe_file import read_recipe
 from .recipe_ranges import check_values
@@ -142,7 +142,7 @@ def parse_arguments(argv: list[str], description: str | None = None) -> argparse
             lambda value: value in ("auto", "float32", "bfloat16", "float16"),
             "auto, float32, bfloat16 or float16",
         ),
-        ("output_dir", _may_be_folder, "a folder, and none of its parents a file"),
+        ("output_dir", may_be_folder, "a folder, and none of its parents a file"),
         ("data_dir", lambda value: value is None or Path(value).is_dir(), "an existing folder"),
         ("chat_template", lambda value: value is None or Path(value).is_file(), "an existing file"),
     ]
@@ -223,11 +223,6 @@ def _mapping(text: str | None) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f"task_kwargs={text!r} is no JSON mapping; write it as '{{\"key\": value}}'")
     return value
-
-
-def _may_be_folder(path: str) -> bool:
-    """Nothing but folders, or nothing at all, stands at a path and above it."""
-    return all(os.path.isdir(place) or not os.path.exists(place) for place in (Path(path), *Path(path).parents))
 
 
 def _given(*values: Any) -> Any:

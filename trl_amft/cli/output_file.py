@@ -1,8 +1,14 @@
 """Whether a file can be written is asked before the work whose result it is to hold."""
 
+import os
 from pathlib import Path
 
 from .usage import UsageError
+
+
+def may_be_folder(path: str | Path) -> bool:
+    """Nothing but folders, or nothing at all, stands at a path and above it."""
+    return all(os.path.isdir(place) or not os.path.exists(place) for place in (Path(path), *Path(path).parents))
 
 
 def check_output(path: Path, field: str = "output") -> None:

@@ -6,8 +6,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..compat import as_mapping
-from ..evaluation.generation import render_prompts
-from ..evaluation.samplers import Sampling, TransformersSampler, VllmSampler, gpu_with_vllm
+from ..evaluation.generation import render_prompts, text_tokenizer
+from ..evaluation.samplers import Sampling, TransformersSampler, VllmSampler, gpu_with_vllm, positions_of
 from ..prefixes import without_bos
 from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe
@@ -33,15 +33,16 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
     options = as_mapping(training.chat_template_kwargs)
     model: Any
     tokenizer: Any
+    sampler: Any
     if name is None:
         try:
             model, tokenizer = build_tiny_model(**as_mapping(recipe.run.tiny_model))
         except (ValueError, TypeError) as error:
             raise UsageError(f"tiny_model: {error}") from None
         # A model that sees has a processor around it.
-        tokenizer = getattr(tokenizer, "tokenizer", tokenizer)
-        positions = model.config.get_text_config().max_position_embeddings
-        return TransformersSampler(model.eval(), tokenizer, sampling, template_kwargs=options), tokenizer, positions
+        tokenizer = text_tokenizer(tokenizer)
+        sampler = TransformersSampler(model.eval(), tokenizer, sampling, template_kwargs=options)
+        return sampler, tokenizer, positions_of(model.config)
     if recipe.written_model is not None:
         save_tiny_model(name, **recipe.written_model)
     known: dict[str, Any] = {
@@ -59,7 +60,7 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
         raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    positions = positions_of(config)
     known["dtype"] = recipe.model.dtype or "auto"
     try:
         if gpu_with_vllm():

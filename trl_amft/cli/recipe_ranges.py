@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .output_file import may_be_folder
 from .usage import UsageError, suggest
 
 
@@ -122,7 +123,7 @@ def check_values(fields: dict[str, Any]) -> None:
             f"loss_type={loss!r} does not go with importance_sampling_level={level!r}; set it to {levels[loss]!r}"
         )
     folder = fields.get("output_dir")
-    if isinstance(folder, str) and any(path.is_file() for path in (Path(folder), *Path(folder).parents)):
+    if isinstance(folder, str) and not may_be_folder(folder):
         raise UsageError(f"output_dir={folder!r} is a file, or lies below one; give a folder, which is made if needed")
     entry = fields.get("deepspeed")
     if isinstance(entry, str) and not entry.lstrip().startswith("{") and not Path(entry).is_file():

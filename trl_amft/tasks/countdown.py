@@ -9,7 +9,7 @@ Demonstrations can be made worse on purpose, for a chosen share of the problems,
 """
 
 import random
-from functools import cache, partial, update_wrapper
+from functools import partial, update_wrapper
 from itertools import combinations_with_replacement, permutations
 from typing import NamedTuple
 
@@ -183,7 +183,6 @@ def load_countdown(
     )
 
 
-@cache
 def domain_of(problem: Problem) -> str:
     """
     What a problem takes.
