@@ -5,8 +5,8 @@ One CHORD step of ms-swift beside one of ours with a learned weight: same model,
 ms-swift needs other versions of TRL and transformers, so it runs in an environment of its own. Where it cannot be run
 there, the script says why and stops.
 
-    python -m venv /tmp/swift && /tmp/swift/bin/pip install ms-swift
-    python benchmarks/peer.py --python /tmp/swift/bin/python
+    python -m venv ../swift && ../swift/bin/pip install ms-swift
+    python benchmarks/peer.py --python ../swift/bin/python
 """
 
 import argparse
