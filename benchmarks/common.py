@@ -1,5 +1,6 @@
 """What every benchmark records beside its numbers."""
 
+import ctypes
 import json
 import os
 import platform
@@ -11,6 +12,23 @@ from rich.console import Console
 from rich.table import Table
 
 from trl_amft.compat import installed_versions
+
+
+# Options of glibc's mallopt, and a size that nothing reaches.
+TRIM_THRESHOLD, MMAP_THRESHOLD, NEVER = -1, -3, 2**30
+
+
+def keep_freed_memory() -> None:
+    """
+    Have glibc keep what is freed, as the allocator of a GPU does. By itself it returns large pieces to the system, and
+    a step pays for fresh pages each time.
+
+    Raises:
+        `OSError`: where there is no glibc.
+    """
+    for option in (TRIM_THRESHOLD, MMAP_THRESHOLD):
+        if not ctypes.CDLL("libc.so.6").mallopt(option, NEVER):
+            raise OSError("mallopt refused to keep freed memory")
 
 
 def append_result(name: str, result: dict) -> Path:

@@ -7,6 +7,7 @@ Recorded rollouts keep the noise of generation out of the comparison. A form is 
 import contextlib
 import io
 import random
+import resource
 import tempfile
 import time
 from types import SimpleNamespace
@@ -45,20 +46,27 @@ class LeanFixedTrainer(AMFTTrainer):
 
 
 class StepTimer(TrainerCallback):
-    """Processor and wall seconds of each optimizer step, the first few left out."""
+    """Processor and wall seconds of each optimizer step and pages taken from the system, the first few left out."""
 
     def __init__(self, skip: int = 0):
         self.skip = skip
         self.cpu: list[float] = []
         self.wall: list[float] = []
+        self.faults: list[float] = []
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self._start = time.process_time(), time.perf_counter()
+        self._start = time.process_time(), time.perf_counter(), page_faults()
 
     def on_step_end(self, args, state, control, **kwargs):
         if state.global_step > self.skip:
             self.cpu.append(time.process_time() - self._start[0])
             self.wall.append(time.perf_counter() - self._start[1])
+            self.faults.append(page_faults() - self._start[2])
+
+
+def page_faults() -> int:
+    """Pages that this process has taken from the system without reading them from a disk."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
 
 def recorded_rollouts(prompts, trainer):
@@ -87,14 +95,18 @@ def generating_trainer(form: str, folder: str, options: SimpleNamespace, **overr
             Where the trainer may write.
         options (`types.SimpleNamespace`):
             `hidden_size`, `layers`, `batch` (rollouts and demonstrations a step), `length` (tokens of each completion)
-            and `steps`; `generate` for real rollouts.
+            and `steps`; optionally `heads` of the model, and `generate` for real rollouts.
         overrides:
             Further arguments of the trainer or of its configuration.
 
     Returns:
         [`~trl.GRPOTrainer`]
     """
-    model, tokenizer = build_tiny_model(hidden_size=options.hidden_size, num_hidden_layers=options.layers)
+    model, tokenizer = build_tiny_model(
+        hidden_size=options.hidden_size,
+        num_hidden_layers=options.layers,
+        num_attention_heads=getattr(options, "heads", 4),
+    )
     digits = random.Random(1)
     prompts = ["".join(digits.choice("0123456789") for _ in range(12)) + ">" for _ in range(512)]
     completions = ["".join(digits.choice("0123456789+-*=,") for _ in range(options.length - 1)) for _ in prompts]

@@ -3,9 +3,11 @@ What a mixed step costs: seconds of an optimizer step in each form of `mixed_ste
 
 All forms run the same model, batch and recorded rollouts. Short runs of the forms alternate; each round gives one
 value of every ratio. Seconds are those of the processor with one thread, which other work on the machine disturbs less
-than those of the clock; both are recorded.
+than those of the clock; both are recorded. Beside them are the pages that a step takes from the system: a step that
+frees more than it keeps takes them again, unless glibc is told to keep them.
 
     python benchmarks/step_overhead.py
+    python benchmarks/step_overhead.py --keep-freed-memory
     python benchmarks/step_overhead.py --hidden-size 96 --layers 3 --length 16    # quickstart's size
 """
 
@@ -15,7 +17,7 @@ import time
 from collections import defaultdict
 
 import torch
-from common import append_result, print_table
+from common import append_result, keep_freed_memory, print_table
 from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder
 
 
@@ -29,6 +31,17 @@ RATIOS = (
     ("validation every 20 / lean fixed", ("validation_20",), ("lean_fixed",)),
     ("lean fixed / (grpo + sft)", ("lean_fixed",), ("grpo", "sft")),
     ("amft / (grpo + sft)", ("amft",), ("grpo", "sft")),
+)
+
+PARTS = (
+    "rollouts",
+    "draw of demonstrations",
+    "SFT segment",
+    "sketch of g_RL",
+    "copy of g_RL",
+    "products",
+    "mix",
+    "window",
 )
 
 
@@ -74,7 +87,7 @@ def parts_of_step(options: argparse.Namespace) -> dict[str, float]:
     class Parts(StepTimer):
         def on_step_begin(self, args, state, control, **kwargs):
             super().on_step_begin(args, state, control, **kwargs)
-            for part in ("rollouts", "SFT segment", "sketch of g_RL", "copy of g_RL", "products", "mix", "window"):
+            for part in PARTS:
                 spent[part].append(0.0)
             if trainer.step_algebra is not None and state.global_step == 1:
                 algebra = trainer.step_algebra
@@ -88,6 +101,7 @@ def parts_of_step(options: argparse.Namespace) -> dict[str, float]:
     with quiet_folder() as folder:
         trainer = build_trainer("amft", folder, settings, callbacks=[timer])
         timed(trainer, "_generate_and_score_completions", "rollouts")
+        timed(trainer._supervised, "draw", "draw of demonstrations")
         timed(trainer._supervised, "backward_all", "SFT segment")
         timed(trainer.window, "add_utility", "window")
         timed(trainer.window, "add_sensitivity", "window")
@@ -106,9 +120,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=3, help="timed steps per run, rounded up to whole intervals")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--forms", nargs="+", default=list(FORMS), choices=FORMS)
+    parser.add_argument("--keep-freed-memory", action="store_true", help="as a GPU's allocator does")
     parser.add_argument("--generate", action="store_true", help="generate instead of recorded rollouts")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.keep_freed_memory:
+        keep_freed_memory()
+    faults: dict[str, list[float]] = defaultdict(list)
     cpu: dict[str, list[float]] = defaultdict(list)
     wall: dict[str, list[float]] = defaultdict(list)
     for number in range(options.rounds):
@@ -116,6 +134,7 @@ def main() -> None:
             timer = steps_of(form, options)
             cpu[form].append(seconds(form, timer.cpu))
             wall[form].append(seconds(form, timer.wall))
+            faults[form].append(seconds(form, timer.faults))
     ratios = {}
     for name, above, below in RATIOS:
         if set(above + below) <= set(options.forms):
@@ -132,8 +151,16 @@ def main() -> None:
     title = f"{size:,} parameters, {options.batch} rollouts and demonstrations of {options.length} tokens a step"
     print_table(
         title,
-        ("form", "processor s", "wall s"),
-        [(form, f"{statistics.median(cpu[form]):.3f}", f"{statistics.median(wall[form]):.3f}") for form in cpu],
+        ("form", "processor s", "wall s", "pages from the system"),
+        [
+            (
+                form,
+                f"{statistics.median(cpu[form]):.3f}",
+                f"{statistics.median(wall[form]):.3f}",
+                f"{statistics.median(faults[form]):,.0f}",
+            )
+            for form in cpu
+        ],
     )
     rows = [(name, f"{r['median']:.3f}", "{:.3f} to {:.3f}".format(*r["interval"])) for name, r in ratios.items()]
     print_table(f"ratios of processor seconds, {options.rounds} rounds", ("ratio", "median", "95 % interval"), rows)
@@ -145,6 +172,7 @@ def main() -> None:
         "ratios": ratios,
         "median_processor_seconds": {form: statistics.median(values) for form, values in cpu.items()},
         "median_wall_seconds": {form: statistics.median(values) for form, values in wall.items()},
+        "median_pages": {form: statistics.median(values) for form, values in faults.items()},
         "parts_ms": parts,
     }
     print(append_result("step_overhead", result))

@@ -26,7 +26,7 @@ class Recorder:
         self.steps.append(
             {
                 "mu": mu,
-                "rl": [g.double().clone() for g in self._algebra._rl_grads],
+                "rl": [g.double().clone() for g in self._algebra._stored],
                 "sft": [p.grad.double().clone() for p in pieces],
                 "exp_avg": [p.exp_avg.double().clone() for p in pieces] if first.exp_avg is not None else None,
                 "exp_avg_sq": [p.exp_avg_sq.double().clone() for p in pieces] if first.exp_avg is not None else None,

@@ -129,7 +129,7 @@ def test_the_only_buffer_of_the_size_of_the_gradient_is_the_copy(monkeypatch, pr
     # Scalars of the chunks are gathered in one list.
     chunks = sum(-(-parameter.numel() // CHUNK) for parameter in parameters)
     assert max(rest.elements) <= max(CHUNK, 3 * chunks)
-    assert algebra._rl_grads == []
+    assert algebra._stored == []
 
 
 def test_parameters_without_a_gradient_are_no_reason_to_doubt():

@@ -1,7 +1,7 @@
 """
 [`AMFTTrainer`]: GRPO's step followed by a supervised segment, mixed by a weight that is decided between the two.
 
-Each optimizer step runs the RL micro-batches of GRPOTrainer unchanged, then as many demonstration micro-batches. Both
+Each optimizer step runs the RL micro-batches of GRPOTrainer unchanged, and as many demonstration micro-batches. Both
 end in an ordinary synchronised gradient; the mixed gradient replaces them before clipping and the optimizer.
 """
 
@@ -29,6 +29,7 @@ from .paired_demonstrations import PairedDemonstrations
 from .prompt_sampler import PromptSampler
 from .rollout_server import guard_server
 from .rollout_signals import RolloutSignals
+from .segment_order import SegmentOrder
 from .self_check import filter_by_reward, run_self_check
 from .sharding import open_gradients
 from .source_rotation import SourceRotation, SourceWindows
@@ -143,7 +144,8 @@ class AMFTTrainer(WeighedRollouts):
         self._has_evidence = policy.needs_meta_gradient or policy.needs_variances
         self.step_algebra: TwoSegmentStep | None = None
         self._signals = RolloutSignals(self.accelerator)
-        guard_server(self)
+        self._segments = SegmentOrder(self)
+        guard_server(self, self._segments.run_ahead)
 
     @property
     def mixing_callback(self) -> MixingWeightCallback:
@@ -220,6 +222,7 @@ class AMFTTrainer(WeighedRollouts):
             self._rotation.draw(self, self._supervised, count)
         elif known == 1.0 or (known != 0.0 and self._paired is None):
             callback.demonstrations_consumed = self._supervised.draw(count, callback.demonstrations_consumed)
+        self._segments.begin(model, known)
 
     def _supervised_step(self, model: nn.Module, last: bool) -> Tensor:
         """One micro-batch of a step of weight 1: no rollout, no prompt."""
@@ -244,10 +247,7 @@ class AMFTTrainer(WeighedRollouts):
         if self._learns and self.args.meta_gradient == "lagged" and self._fresh and rollouts.has_signal:
             estimate = self.window.add_utility(step, *algebra.sketch_gradient())
         rl_sketch = algebra.sketch_gradient()[0] if policy.needs_variances else None
-        algebra.store_rl_gradient()
-        if self._paired is not None:
-            self._supervised.load(self._paired.micro_batches(self.current_gradient_accumulation_steps))
-        sft_loss = self._supervised.backward_all(model, algebra.shards.backward_context, policy)
+        sft_loss = self._segments.finish(model)
         products = algebra.products()
         learning_rate = self._get_learning_rate()
         signals = MixingSignals(

@@ -5,6 +5,8 @@ All knowledge about versions, and about what of TRL and transformers is overridd
 """
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -127,6 +129,31 @@ def as_mapping(value: dict[str, Any] | str | None) -> dict[str, Any]:
     """
     assert not isinstance(value, str), f"{value!r} was not read as JSON"
     return value or {}
+
+
+@contextmanager
+def before_rollouts_are_shared(action: Callable[[], None]) -> Iterator[None]:
+    """
+    With a vLLM server the processes gather their prompts, the main one asks, and all meet again where it broadcasts
+    the answer. `VLLMGeneration.generate` has no hook between; this is one.
+
+    Args:
+        action (`Callable[[], None]`):
+            Called by every process right before the broadcast. It may hold collectives.
+    """
+    from trl.generation import vllm_generation
+
+    share: Any = vllm_generation.broadcast_object_list
+
+    def act_and_share(*args, **kwargs):
+        action()
+        return share(*args, **kwargs)
+
+    vllm_generation.broadcast_object_list = act_and_share
+    try:
+        yield
+    finally:
+        vllm_generation.broadcast_object_list = share
 
 
 def broken_contract(found_class: type, contract: dict[str, tuple[str, ...]] = CONTRACT) -> list[str]:

@@ -83,9 +83,9 @@ class MapDemonstrations:
 
     def take(self, count: int) -> list[dict[str, Any]]:
         """The next `count` rows of the endless order."""
-        taken = [self.rows[self._index(position)] for position in range(self.consumed, self.consumed + count)]
+        columns = self.rows[[self._index(position) for position in range(self.consumed, self.consumed + count)]]
         self.consumed += count
-        return taken
+        return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
     def _index(self, position: int) -> int:
         epoch, offset = divmod(position, len(self.rows))

@@ -1,12 +1,16 @@
 """
-A vLLM server that dies or does not answer ends the run with a checkpoint, on every process.
+Rollouts from a vLLM server: what is done until it answers, and what if it does not.
+
+While the server generates, the trainer's devices have nothing to do, so the demonstrations of the same step run then.
+A server that dies or does not answer ends the run with a checkpoint, on every process.
 
 Only the main process talks to the server; the others wait for what it broadcasts. So a failure there is kept until
 that point and raised by all together. A request that broke off in the middle is not repeated: a server that came back
 in between would answer with the weights that it was started with.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
@@ -14,6 +18,7 @@ from torch import Tensor
 from trl.generation.vllm_client import VLLMClient
 
 from .checkpoints import ResumableError
+from .compat import before_rollouts_are_shared
 
 
 if TYPE_CHECKING:
@@ -43,14 +48,17 @@ class GuardedClient:
             Of the main process.
         timeout (`float`):
             Seconds that one request may take.
+        meanwhile (`Callable[[], None]`):
+            Called while the server generates.
     """
 
-    def __init__(self, client: VLLMClient, timeout: float):
+    def __init__(self, client: VLLMClient, timeout: float, meanwhile: Callable[[], None]):
         # The client itself needs them, and nothing else does.
         from requests.adapters import HTTPAdapter
         from urllib3.util.retry import Retry
 
         self.client = client
+        self.meanwhile = meanwhile
         self.failure: Exception | None = None
         retry = Retry(
             connect=RETRIES,
@@ -70,8 +78,11 @@ class GuardedClient:
         return getattr(self.client, name)
 
     def generate(self, *args, **kwargs) -> dict[str, Any]:
+        with ThreadPoolExecutor(max_workers=1) as waiting:
+            answer = waiting.submit(self.client.generate, *args, **kwargs)
+            self.meanwhile()
         try:
-            return self.client.generate(*args, **kwargs)
+            return answer.result()
         except Exception as error:
             self.failure = error
             return NOTHING_GENERATED
@@ -94,22 +105,27 @@ class GuardedClient:
             self.failure = error
 
 
-def guard_server(trainer: "AMFTTrainer") -> None:
+def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
     """
-    Watch the server of a trainer with `vllm_mode="server"`; any other trainer is left alone.
+    Watch the server of a trainer with `vllm_mode="server"` and use the time until it answers. Any other trainer is
+    left alone.
 
     Requests time out before the other processes' collectives do.
 
     Args:
         trainer ([`AMFTTrainer`]):
             After its construction.
+        meanwhile (`Callable[[], None]`):
+            Called by every process while the server generates.
     """
     if not trainer.use_vllm or trainer.vllm_mode != "server":
         return
     generation: Any = trainer.vllm_generation
     client = None
     if trainer.accelerator.is_main_process:
-        client = generation.vllm_client = GuardedClient(generation.vllm_client, 0.9 * trainer.args.ddp_timeout)
+        client = generation.vllm_client = GuardedClient(
+            generation.vllm_client, 0.9 * trainer.args.ddp_timeout, meanwhile
+        )
     generate, sync_weights = generation.generate, generation.sync_weights
 
     def raise_together() -> None:
@@ -124,7 +140,9 @@ def guard_server(trainer: "AMFTTrainer") -> None:
             ) from failure
 
     def guarded_generate(*args, **kwargs):
-        result = generate(*args, **kwargs)
+        # The main process has done it by then; what the others wait for there is its answer.
+        with before_rollouts_are_shared(meanwhile):
+            result = generate(*args, **kwargs)
         raise_together()
         return result
 

@@ -1,14 +1,15 @@
 """
 The algebra of one optimizer step between its two backward segments and the optimizer.
 
-After the RL segment the gradient is copied aside; after the SFT segment both are there, and one pass over chunks
-writes g = (1 − μ) g_RL + μ g_SFT where the optimizer finds it and sketches dθ'/dμ on the way, so that the sensitivity
-is never stored at full size.
+After the first segment, RL or SFT, its gradient is copied aside; after the second both are there, and one pass over
+chunks writes g = (1 − μ) g_RL + μ g_SFT where the optimizer finds it and sketches dθ'/dμ on the way, so that the
+sensitivity is never stored at full size.
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,9 @@ from .gradient_sketch import GradientSketch
 from .losses import at_least_float32
 from .meta_gradient import adamw_slope, clipping
 from .sharding import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class TwoSegmentStep:
         self.shards = shards
         self.sketch = sketch
         self.preconditioner = preconditioner
-        self._rl_grads: list[Tensor | None] = []
+        self._stored: list[Tensor | None] = []
+        self._rl_is_stored = True
         self._chunk_size = CPU_CHUNK_SIZE if shards.device.type == "cpu" else CHUNK_SIZE
 
     def sketch_gradient(self) -> tuple[Tensor, float]:
@@ -96,13 +101,18 @@ class TwoSegmentStep:
 
     def store_rl_gradient(self) -> None:
         """Copy g_RL aside and empty the buffers for the SFT segment."""
-        self._rl_grads = self.shards.snapshot()
+        self._stored, self._rl_is_stored = self.shards.snapshot(), True
+
+    def store_sft_gradient(self) -> None:
+        """Copy g_SFT aside and empty the buffers for the RL segment, where the SFT segment comes first."""
+        self._stored, self._rl_is_stored = self.shards.snapshot(), False
 
     def products(self) -> SegmentProducts:
         """Scalar products once both gradients are there."""
         squares, sft_squares, inners = [], [], []
         pieces = list(self.shards.pieces())
-        for *_, rl, sft in self._chunks(pieces, [0] * len(pieces)):
+        for *_, stored, present in self._chunks(pieces, [0] * len(pieces)):
+            rl, sft = self._in_order(stored, present)
             squares.append(rl.dot(rl))
             sft_squares.append(sft.dot(sft))
             inners.append(rl.dot(sft))
@@ -137,7 +147,7 @@ class TwoSegmentStep:
         learning_rate: float | None,
     ) -> list[tuple[Tensor, float]] | None:
         """
-        Write the mixed gradient into the buffers, drop the copy of g_RL and let the optimizer step.
+        Write the mixed gradient into the buffers, drop the copy of the first gradient and let the optimizer step.
 
         Args:
             weights (`tuple[float, float]`):
@@ -164,10 +174,12 @@ class TwoSegmentStep:
         valid = valid and all(step >= 1 for piece, step in zip(pieces, steps, strict=True) if piece is not None)
         sketches = torch.stack([self.sketch.new() for _ in directions]) if wanted else None
         squares: list[list[Tensor]] = [[] for _ in directions]
-        for piece, step, start, rl, sft in self._chunks(pieces, steps):
+        own, other = self._in_order(*weights)
+        for piece, step, start, stored, present in self._chunks(pieces, steps):
+            rl, sft = self._in_order(stored, present)
             derivatives = [torch.mul(rl, d[0]).add_(sft, alpha=d[1]) for d in directions] if valid else []
-            # The copy of g_RL is not needed any more.
-            mixed = rl.mul_(weights[0]).add_(sft, alpha=weights[1])
+            # The copy is not needed any more.
+            mixed = stored.mul_(own).add_(present, alpha=other)
             piece.grad[start : start + mixed.numel()].copy_(mixed)
             if learning_rate is None or sketches is None or not valid:
                 continue
@@ -183,7 +195,7 @@ class TwoSegmentStep:
             for sketch, square, derivative in zip(sketches, squares, derivatives, strict=True):
                 self.sketch.add_(sketch, piece.offset + start, derivative)
                 square.append(derivative.dot(derivative))
-        self._rl_grads = []
+        self._stored = []
         self.shards.step(norm)
         if sketches is None:
             return None
@@ -212,15 +224,19 @@ class TwoSegmentStep:
     def _chunks(
         self, pieces: list[GradientPiece | None], steps: list[int]
     ) -> Iterator[tuple[GradientPiece, int, int, Tensor, Tensor]]:
-        """Piece, its steps, the first element of a chunk, and both gradients there, at least in float32."""
-        for piece, step, rl_grad in zip(pieces, steps, self._rl_grads, strict=True):
+        """Piece, its steps, first element of a chunk, and both gradients there at least in float32, the copy first."""
+        for piece, step, copy in zip(pieces, steps, self._stored, strict=True):
             if piece is None:
                 continue
             for start in range(0, piece.grad.numel(), self._chunk_size):
                 part = slice(start, start + self._chunk_size)
-                sft = at_least_float32(piece.grad[part])
-                rl = at_least_float32(rl_grad[part]) if rl_grad is not None else torch.zeros_like(sft)
-                yield piece, step, start, rl, sft
+                present = at_least_float32(piece.grad[part])
+                stored = at_least_float32(copy[part]) if copy is not None else torch.zeros_like(present)
+                yield piece, step, start, stored, present
+
+    def _in_order(self, first: T, second: T) -> tuple[T, T]:
+        """What belongs to (stored, present) as (RL, SFT), and the other way round."""
+        return (first, second) if self._rl_is_stored else (second, first)
 
     def _total(self, parts: list[Tensor]) -> float:
         return self._totals([parts])[0]

@@ -80,6 +80,13 @@ def recorded_rollouts(prompts, trainer):
     }
 
 
+def rollouts_after_demonstrations(prompts, trainer):
+    """As with a vLLM server: the demonstrations of the step run while rollouts are awaited."""
+    assert trainer._segments.run_ahead() is None
+    assert trainer._segments._share is not None
+    return recorded_rollouts(prompts, trainer)
+
+
 def partly_empty(take, kept):
     """Only the first share of every micro-batch, which is that of the first processes, has demonstrations."""
 
@@ -124,6 +131,7 @@ def main() -> None:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
+    rollouts = rollouts_after_demonstrations if overrides.pop("ahead", False) else recorded_rollouts
     reward, kept = REWARDS[overrides.pop("reward", "dense")], overrides.pop("demonstrations_kept", 0.5)
     replayed, paired_every = overrides.pop("replay", False), overrides.pop("paired_every", 0)
     layers, counted = overrides.pop("layers", 2), overrides.pop("count_collectives", False)
@@ -168,7 +176,7 @@ def main() -> None:
         args=args,
         train_dataset=prompts,
         processing_class=tokenizer,
-        rollout_func=recorded_rollouts if recorded else None,
+        rollout_func=rollouts if recorded else None,
         peft_config=peft_config,
         demonstration_dataset=demonstrations,
         validation_dataset=toy.prompt_set(16),

@@ -8,6 +8,7 @@ import random
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from unittest.mock import patch
 
@@ -23,13 +24,18 @@ class FakeServer:
             For a path, the number of the request from which on it breaks, counted from 0.
         how (`str`):
             `"die"` closes the connection, `"hang"` does not answer, `"busy"` answers 503 once.
+        generate (`Callable[[], None]`, *optional*):
+            Called before rollouts are answered.
     """
 
-    def __init__(self, break_at: dict[str, int] | None = None, how: str = "die"):
+    def __init__(
+        self, break_at: dict[str, int] | None = None, how: str = "die", generate: Callable[[], None] = lambda: None
+    ):
         self.requests: Counter[str] = Counter()
         self.order: list[str] = []
         self.break_at = break_at or {}
         self.how = how
+        self._generate = generate
         self._random = random.Random(0)
         server = self
 
@@ -88,6 +94,7 @@ class FakeServer:
         if path == "/reset_prefix_cache":
             return {"success": True}
         if path == GENERATE:
+            self._generate()
             return {"choices": [self._choice(prompt) for prompt in body["prompt"] for _ in range(body["n"])]}
         return {}
 

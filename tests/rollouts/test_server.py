@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
+import torch
 from fake_server import GENERATE, UPDATE, FakeServer, without_gpu_transfer
 
 import toy
@@ -30,16 +32,17 @@ def sent(monkeypatch):
         part.stop()
 
 
-def trainer(folder, server, **settings):
+def trainer(folder, server, paired=False, **settings):
     model, tokenizer = toy.model()
     settings = {"max_steps": 5, "meta_window": 1, "sft_warmup_steps": 1, **settings}
     return AMFTTrainer(
         model=model,
         reward_funcs=toy.dense_reward,
         args=toy.config(folder, use_vllm=True, vllm_mode="server", vllm_server_base_url=server.url, **settings),
-        train_dataset=toy.prompt_set(),
+        train_dataset=toy.paired_set() if paired else toy.prompt_set(),
+        eval_dataset=toy.prompt_set(8),
         processing_class=tokenizer,
-        demonstration_dataset=toy.demonstration_set(),
+        demonstration_dataset=None if paired else toy.demonstration_set(),
         validation_dataset=toy.prompt_set(8),
     )
 
@@ -76,6 +79,58 @@ def test_demonstrations_stay_out_of_the_correction(tmp_path, sent):
         assert len(names) > 5
         logs.append({name: run.state.log_history[0][name] for name in names})
     assert logs[0] == logs[1]
+
+
+def with_demonstrations_noted(run, answer):
+    """Run, with the beginning of every SFT segment told to `answer`."""
+    backward_all = run._supervised.backward_all
+
+    def noted(*args):
+        answer()
+        return backward_all(*args)
+
+    run._supervised.backward_all = noted
+    run.train()
+    return toy.parameters(run)
+
+
+@pytest.mark.parametrize("policy", ["amft", "fixed", "srft"])
+def test_demonstrations_run_while_the_server_generates(tmp_path, sent, policy):
+    """The server answers only once they do, so that no step could end otherwise."""
+    running = threading.Semaphore(0)
+    settings = {"mixing_policy": policy, "gradient_accumulation_steps": 2, "ddp_timeout": 20, "sft_warmup_steps": 0}
+    with FakeServer(generate=lambda: running.acquire(timeout=10) or pytest.fail("none ran")) as server:
+        ahead = with_demonstrations_noted(trainer(tmp_path, server, **settings), running.release)
+    with FakeServer() as server:
+        run = trainer(tmp_path, server, **settings)
+        run._segments.run_ahead = run.vllm_generation.vllm_client.meanwhile = lambda: None
+        usual = with_demonstrations_noted(run, lambda: None)
+    for name, value in usual.items():
+        torch.testing.assert_close(ahead[name], value, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["gate", "variance"])
+def test_demonstrations_that_must_wait_for_the_rollouts(tmp_path, sent, policy):
+    order = []
+    settings = {"mixing_policy": policy, "sft_warmup_steps": 0, "max_steps": 2}
+    # Late enough that demonstrations which do not wait come first.
+    with FakeServer(generate=lambda: time.sleep(0.5) or order.append("rollouts")) as server:
+        run = trainer(tmp_path, server, paired=policy == "gate", **settings)
+        with_demonstrations_noted(run, lambda: order.append("demonstrations"))
+    assert order == ["rollouts", "demonstrations"] * 2
+
+
+def test_evaluation_runs_no_demonstrations(tmp_path, sent):
+    order = []
+    settings = {"eval_strategy": "steps", "eval_steps": 1, "sft_warmup_steps": 0, "max_steps": 2}
+    with FakeServer(generate=lambda: order.append("rollouts")) as server:
+        run = trainer(tmp_path, server, **settings)
+        with_demonstrations_noted(run, lambda: order.append("demonstrations"))
+        # As in a step that was broken off before its rollouts.
+        run._segments.begin(run.model, None)
+        run.evaluate()
+    assert order.count("demonstrations") == 2
+    assert order.count("rollouts") > 2
 
 
 @pytest.mark.parametrize("path", [GENERATE, UPDATE])

@@ -6,6 +6,10 @@ parameters, whatever the number of processes. Under hybrid sharding the shards e
 processes of one copy.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -66,6 +70,15 @@ class FsdpGradients(ReplicatedGradients):
             if parameter.grad is not None:
                 _shard(parameter.grad).zero_()
         return copies
+
+    @contextmanager
+    def _synchronised(self) -> Iterator[None]:
+        model: Any = self._model
+        model.set_requires_gradient_sync(True)
+        try:
+            yield
+        finally:
+            model.set_requires_gradient_sync(False)
 
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
         total = tensor.to(self._device)

@@ -1,7 +1,8 @@
 """Every process holds the whole gradient: one process, or DDP."""
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -77,9 +78,21 @@ class ReplicatedGradients(GradientShards):
         return tensor
 
     def backward_context(self, last: bool) -> AbstractContextManager:
-        if last or self._accelerator.distributed_type == DistributedType.NO:
+        if self._accelerator.distributed_type == DistributedType.NO:
             return nullcontext()
-        return self._accelerator.no_sync(self._model)
+        if not last:
+            return self._accelerator.no_sync(self._model)
+        return nullcontext() if self._accelerator.sync_gradients else self._synchronised()
+
+    @contextmanager
+    def _synchronised(self) -> Iterator[None]:
+        """For a segment of our own among the first micro-batches of a step, where the loop asks not to synchronise."""
+        model: Any = self._model
+        model.require_backward_grad_sync = True
+        try:
+            yield
+        finally:
+            model.require_backward_grad_sync = False
 
     def step(self, norm: float) -> None:
         """The training loop steps by itself."""
