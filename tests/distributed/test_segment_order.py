@@ -10,19 +10,9 @@ def usual(tmp_path_factory):
     return launch(tmp_path_factory.mktemp("usual"), 1, {})
 
 
-CASES = {
-    "one process": (1, {}),
-    "DDP": (2, {}),
-    "ZeRO-1": (2, {"zero_stage": 1}),
-    "ZeRO-2": (2, {"zero_stage": 2}),
-    "ZeRO-3": (2, {"zero_stage": 3}),
-    "ZeRO-3 offloaded": (2, {"zero_stage": 3, "zero_options": {"offload_optimizer": {"device": "cpu"}}}),
-    "FSDP2": (2, FSDP),
-}
+CASES = {"DDP": {}, "ZeRO-2": {"zero_stage": 2}, "ZeRO-3": {"zero_stage": 3}, "FSDP2": FSDP}
 
 
-@pytest.mark.parametrize(("processes", "overrides"), CASES.values(), ids=CASES.keys())
-def test_demonstrations_first(tmp_path, usual, processes, overrides):
-    """DeepSpeed's optimizer for the CPU rounds in its own way."""
-    ahead = launch(tmp_path, processes, {**overrides, "ahead": True})
-    assert_same_run(ahead, usual, rounding=1e-3 if "zero_options" in overrides else 1e-5)
+@pytest.mark.parametrize("overrides", CASES.values(), ids=CASES.keys())
+def test_demonstrations_first(tmp_path, usual, overrides):
+    assert_same_run(launch(tmp_path, 2, {**overrides, "ahead": True}), usual)
