@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import processes
+import forked
 
 
 WORKER = Path(__file__).parent / "worker.py"
-launch = partial(processes.launch, WORKER)
+launch = partial(forked.launch, WORKER)
 
 
 def vector(parameters: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -5,6 +5,7 @@ from statistics import fmean
 
 import pytest
 
+import forked
 import processes
 
 
@@ -12,7 +13,7 @@ WORKER = Path(__file__).parent / "baseline_worker.py"
 
 
 def test_advantage_is_reward_minus_column(tmp_path):
-    run = processes.launch(WORKER, tmp_path, 2, {"zero_stage": 3})
+    run = forked.launch(WORKER, tmp_path, 2, {"zero_stage": 3})
     rows = run["rows"]
     assert len(rows) == 2 * 3 * 8 and {row[0] for row in rows} == {0.25, None, 0.75}
     for p_term, length, advantage, varies in rows:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-import processes
+import forked
 
 
 WORKER = Path(__file__).parent / "domains_worker.py"
@@ -19,7 +19,7 @@ REWARDS = {
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("domains")
-    return [processes.launch(WORKER, folder, count, {}) for count in (1, 2)]
+    return [forked.launch(WORKER, folder, count, {}) for count in (1, 2)]
 
 
 def test_both_processes_share_the_order_of_one(runs):

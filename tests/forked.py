@@ -1,0 +1,83 @@
+"""
+Starts a worker script as `processes.launch` does, in processes that are forked from one which has imported everything:
+imports take longer than these runs, and a launcher has imports of its own.
+"""
+
+import json
+import multiprocessing
+import os
+import runpy
+import sys
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from torch.distributed.elastic.utils.distributed import get_free_port
+
+
+TIMEOUT = 300.0
+# What libraries read when they are imported. The process to fork from does not know the path of this one.
+AT_IMPORT = {
+    "OMP_NUM_THREADS": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+    "DS_ACCELERATOR": "cpu",
+    "PYTHONPATH": os.pathsep.join(str(folder) for folder in Path(__file__).parents[:2]),
+}
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["imported"])
+
+
+def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
+    """
+    The result of a run that succeeds.
+
+    Args:
+        worker (`Path`):
+            Script that takes a file for its result, and JSON.
+        folder (`Path`):
+            Where the run writes.
+        processes (`int`):
+            How many processes train together.
+        overrides (`dict`):
+            Handed to the worker. With `"zero_stage"` DeepSpeed is used.
+    """
+    result, output = folder / f"result-{processes}.pt", folder / "output.txt"
+    arguments = [str(result), json.dumps(overrides)]
+    # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
+    shared = {} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
+    if processes > 1:
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_free_port())}
+        shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
+    output.unlink(missing_ok=True)
+    with patch.dict(os.environ, AT_IMPORT):
+        running = []
+        for rank in range(processes):
+            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+            running.append(CONTEXT.Process(target=_work, args=(worker, arguments, {**shared, **own}, output)))
+            running[-1].start()
+    deadline = time.monotonic() + TIMEOUT
+    while any(process.is_alive() for process in running):
+        # One that failed leaves the others waiting.
+        if any(process.exitcode for process in running) or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)
+    codes = [process.exitcode for process in running]
+    for process in running:
+        process.kill()
+        process.join()
+    assert codes == [0] * processes, f"{codes}: {output.read_text()[-20000:]}"
+    return torch.load(result, weights_only=True)
+
+
+def _work(worker: Path, arguments: list[str], environment: dict[str, str], output: Path) -> None:
+    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    if "ACCELERATE_USE_CPU" in environment:
+        del os.environ["DS_ACCELERATOR"]
+    os.environ.update(environment)
+    sys.argv = [str(worker), *arguments]
+    sys.path.insert(0, str(worker.parent))
+    assert "trl_amft" in sys.modules, "an import that fails in the process to fork from is not told"
+    runpy.run_path(str(worker), run_name="__main__")
