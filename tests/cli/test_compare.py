@@ -13,6 +13,7 @@ from trl_amft.mixing import MIXING_POLICIES
 from trl_amft.reporting.study_regret import regrets, rollouts_until, share_that_loses
 from trl_amft.reporting.study_report import study_page
 from trl_amft.reporting.study_results import along, gather, read_results, seed_mean
+from trl_amft.reporting.study_sources import source_table
 
 
 ROOT = Path(__file__).parents[2]
@@ -106,11 +107,14 @@ def finished(tmp_path_factory):
 class TestRun:
     def test_every_run_is_a_line(self, finished):
         rows = {row["policy"]: row for row in read_results(finished / "runs.jsonl")}
-        assert sorted(rows) == ["filter", "fixed_.5", "gate", "sft_then_rl"]
+        assert sorted(rows) == ["amft_sources", "filter", "fixed_.5", "gate", "sft_then_rl"]
         assert rows["filter"]["status"] == "refused" and "none is usable" in rows["filter"]["reason"]
         fixed = rows["fixed_.5"]
         assert fixed["rollouts"] == 3 * 16 and [step for step, _ in fixed["accuracy_curve"]] == [2, 4, 5]
         assert fixed["mu_curve"] == [[1, 1.0], [2, 1.0], [3, 0.5], [4, 0.5], [5, 0.5]]
+        assert fixed["source_curves"] == {}
+        sources = rows["amft_sources"]
+        assert sources["source_curves"] == {"correct": sources["mu_curve"][2:]} and len(sources["mu_curve"]) == 5
         assert set(fixed["scores"]) == {"last value"} and fixed["cpu_seconds"] > 0.0
         assert not list((finished / "runs" / fixed["name"]).glob("*.safetensors"))
         # The time of the warm-up that was shared counts.
@@ -119,7 +123,7 @@ class TestRun:
     def test_nothing_runs_twice(self, finished, capsys):
         before = (finished / "runs.jsonl").read_text()
         assert compare.main(["--study", TINY, "--output", str(finished)]) == 0
-        assert "4 runs, 0 missing" in capsys.readouterr().out
+        assert "5 runs, 0 missing" in capsys.readouterr().out
         assert (finished / "runs.jsonl").read_text() == before
 
     def test_a_shared_warm_up_is_that_of_a_run_of_its_own(self, finished, tmp_path):
@@ -136,17 +140,17 @@ class TestRun:
     def test_report(self, finished, capsys):
         assert compare.main(["--study", TINY, "--output", str(finished), "--report"]) == 0
         page = (finished / "report.md").read_text()
-        assert "3 of 4 runs" in page and "`oracle` is the best in hindsight of sft_then_rl, fixed_.5" in page
+        assert "4 of 5 runs" in page and "`oracle` is the best in hindsight of sft_then_rl, fixed_.5" in page
         assert "## Final held-out accuracy by the reward `last value`" in page
         assert "* filter, wrong: demonstrations: none is usable" in page
-        for name in ("accuracy", "rollouts", "seconds", "weights"):
+        for name in ("accuracy", "rollouts", "seconds", "weights", "sources"):
             assert f"({name}.png)" in page and (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
     def test_missing_runs_can_be_named_and_limited(self, tmp_path, capsys):
         settings = ["--study", TINY, "--output", str(tmp_path), "--only", "right/"]
         assert compare.main([*settings, "--list"]) == 0
-        assert capsys.readouterr().out.splitlines()[-3:] == [
-            f"right/{name}/lr0.002/seed0" for name in ("sft_then_rl", "fixed_.5", "gate")
+        assert capsys.readouterr().out.splitlines()[-4:] == [
+            f"right/{name}/lr0.002/seed0" for name in ("sft_then_rl", "fixed_.5", "gate", "amft_sources")
         ]
         assert compare.main([*settings, "--minutes", "0"]) == 0
         assert not (tmp_path / "runs.jsonl").exists()
@@ -233,6 +237,21 @@ class TestNumbers:
         assert "accuracy of `sft_then_rl`\n\n| policy | right |\n|---|---|\n| `sft_then_rl` | 9.0 |" in page
         assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
         assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
+
+    def test_weights_of_sources(self):
+        curves = {
+            "good": [[5, 0.1], [10, 0.2], [15, 0.3], [20, 0.5]],
+            "bad": [[5, 0.1], [10, 0.1], [15, 0.0], [20, 0.0]],
+        }
+        rows = [
+            row("p", "x", 7, 0.4, source_curves=curves),
+            row("q", "x", 7, 0.4, source_curves={}),
+            row("o", "x", 7, 0.4),
+        ]
+        head, _, *lines = source_table(gather(rows, ["p", "q", "o"], ["x"], []))
+        assert head == "| policy | condition | seed | source | mean | second half |"
+        assert lines == ["| `p` | x | 7 | good | 0.275 | 0.400 |", "| `p` | x | 7 | bad | 0.050 | 0.000 |"]
+        assert source_table(gather(rows[1:], ["q", "o"], ["x"], [])) == []
 
     def test_steps_become_rollouts_and_seconds(self):
         marks = [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]

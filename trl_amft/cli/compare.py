@@ -22,6 +22,7 @@ from .usage import USAGE_EXIT_CODE, UsageError, run_command
 
 RESULTS_FILE = "runs.jsonl"
 POLL_SECONDS = 0.2
+SOURCE_METRIC = "amft/mu/"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -211,14 +212,18 @@ def run_numbers(folder: Path, resumed: bool) -> dict[str, Any]:
 
     Returns:
         `dict[str, Any]`: accuracy at the end with its standard error, rollouts, seconds of training, further scores,
-        seconds of the processor (without a shared warm-up), the curves of held-out accuracy and μ by step, and
-        `marks`: steps with the rollouts and seconds up to them.
+        seconds of the processor (without a shared warm-up), the curves of held-out accuracy and μ by step, that of
+        each source where it has a weight, and `marks`: steps with the rollouts and seconds up to them.
     """
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     log = json.loads((folder / "log_history.json").read_text(encoding="utf-8"))
     held_out = metrics["held_out"]
     last, warm_up = held_out[-1], next((row for row in held_out if row["stage"] == "warm_up"), None)
     marks = [[row["step"], row["rollouts"], row["seconds"]] for row in held_out]
+    by_source: dict[str, list] = {}
+    for row in log:
+        for name in (name for name in row if name.startswith(SOURCE_METRIC)):
+            by_source.setdefault(name.removeprefix(SOURCE_METRIC), []).append([row["step"], round(row[name], 5)])
     if resumed:
         assert warm_up is not None, "a warm-up is measured at its end"
         marks[-1][2] += warm_up["seconds"]
@@ -232,4 +237,5 @@ def run_numbers(folder: Path, resumed: bool) -> dict[str, Any]:
         "marks": marks,
         "accuracy_curve": [[row["step"], row["eval_reward"]] for row in log if "eval_reward" in row],
         "mu_curve": [[row["step"], round(row["amft/mu"], 5)] for row in log if "amft/mu" in row],
+        "source_curves": by_source,
     }

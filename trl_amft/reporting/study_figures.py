@@ -49,8 +49,8 @@ def plot_accuracy(results: StudyResults, path: Path) -> Path:
         axes.set_yticks(range(len(results.policies)), list(reversed(results.policies)) if index == 0 else [])
         axes.set_ylim(-0.6, len(results.policies) - 0.4)
         axes.set_xlabel("held-out accuracy", fontsize=FONT_SIZE)
-        _dress(axes, condition)
-    return _save(figure, path)
+        dress(axes, condition)
+    return save(figure, path)
 
 
 def plot_curves(results: StudyResults, path: Path, column: int, label: str) -> Path:
@@ -119,18 +119,20 @@ def _panels(results: StudyResults, path: Path, curve, x_label: str, y_label: str
                 drawn.setdefault(policy, line)
         axes.set_xlabel(x_label, fontsize=FONT_SIZE)
         axes.set_ylabel(y_label, fontsize=FONT_SIZE)
-        _dress(axes, condition)
+        dress(axes, condition)
     figure.legend(list(drawn.values()), list(drawn), loc="outside lower center", ncols=6, fontsize=FONT_SIZE - 1)
-    return _save(figure, path)
+    return save(figure, path)
 
 
-def _dress(axes: Axes, title: str) -> None:
+def dress(axes: Axes, title: str) -> None:
+    """Title, size of the ticks and a grid."""
     axes.set_title(title, fontsize=FONT_SIZE + 1)
     axes.tick_params(labelsize=FONT_SIZE - 1)
     axes.grid(alpha=0.3)
 
 
-def _save(figure: Figure, path: Path) -> Path:
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, in a folder that may not be there yet."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, format="png", dpi=110)
     return path

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .study_figures import plot_accuracy, plot_curves, plot_weights
 from .study_regret import regrets, rollouts_until, share_that_loses
 from .study_results import ORACLE, SeedMean, StudyResults, gather
+from .study_sources import plot_sources, source_table
 
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def write_study_report(study: "Study", rows: list[dict[str, Any]], folder: Path)
     plot_curves(results, folder / "rollouts.png", 1, "rollouts")
     plot_curves(results, folder / "seconds.png", 2, "seconds of training")
     plot_weights(results, folder / "weights.png")
+    plot_sources(results, folder / "sources.png")
     page = folder / REPORT_FILE
     page.write_text(study_page(study, results, rows), encoding="utf-8")
     return page
@@ -90,6 +92,9 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
     for name in dict.fromkeys(name for row in finished for name in row["scores"]):
         lines += [f"## Final held-out accuracy by the reward `{name}`", ""]
         lines += [*_table(results, _scored(results, name)), ""]
+    if by_source := source_table(results):
+        lines += ["## Weight of each source", "", "Over the mixed steps that were logged.", "", *by_source, ""]
+        lines += ["![Weight of each source](sources.png)", ""]
     lines += ["## Minutes of training per run", "", *_table(results, _minutes(results)), ""]
     if results.refused:
         lines += ["## Refused", ""]
