@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 from unittest.mock import patch
 
+import psutil
 import torch
-from torch.distributed.elastic.utils.distributed import get_free_port
 
 
 TIMEOUT = 300.0
@@ -43,35 +43,43 @@ def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
             Handed to the worker. With `"zero_stage"` DeepSpeed is used.
     """
     result, output = folder / f"result-{processes}.pt", folder / "output.txt"
+    result.unlink(missing_ok=True)
+    output.write_text("")
     arguments = [str(result), json.dumps(overrides)]
     # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
     shared = {} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
     if processes > 1:
-        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_free_port())}
+        # Here, so that nobody else can take the port before the first process does.
+        store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"}
         shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
-    output.unlink(missing_ok=True)
-    with patch.dict(os.environ, AT_IMPORT):
-        running = []
-        for rank in range(processes):
-            own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
-            running.append(CONTEXT.Process(target=_work, args=(worker, arguments, {**shared, **own}, output)))
-            running[-1].start()
-    deadline = time.monotonic() + TIMEOUT
-    while any(process.is_alive() for process in running):
+    running: list = []
+    try:
+        with patch.dict(os.environ, AT_IMPORT):
+            for rank in range(processes):
+                own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
+                running.append(CONTEXT.Process(target=_work, args=(worker, arguments, {**shared, **own}, output)))
+                running[-1].start()
+        deadline = time.monotonic() + TIMEOUT
         # One that failed leaves the others waiting.
-        if any(process.exitcode for process in running) or time.monotonic() > deadline:
-            break
-        time.sleep(0.05)
-    codes = [process.exitcode for process in running]
-    for process in running:
-        process.kill()
-        process.join()
+        while any(process.is_alive() for process in running) and not any(process.exitcode for process in running):
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.05)
+        codes = [process.exitcode for process in running]
+    finally:
+        for process in running:
+            if process.is_alive():
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    child.kill()
+                process.kill()
+            process.join()
     assert codes == [0] * processes, f"{codes}: {output.read_text()[-20000:]}"
     return torch.load(result, weights_only=True)
 
 
 def _work(worker: Path, arguments: list[str], environment: dict[str, str], output: Path) -> None:
-    descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    descriptor = os.open(output, os.O_WRONLY | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     if "ACCELERATE_USE_CPU" in environment:

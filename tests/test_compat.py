@@ -23,6 +23,8 @@ def test_the_contract_holds():
     assert compat.broken_contract(GRPOTrainer) == []
     assert compat.broken_contract(VLLMGeneration, compat.GENERATION_CONTRACT) == []
     assert compat.broken_contract(VLLMClient, compat.CLIENT_CONTRACT) == []
+    # Where `before_rollouts_are_shared` steps in.
+    assert inspect.getsource(VLLMGeneration.generate).count("broadcast_object_list(") == 1
 
 
 def test_a_changed_signature_is_reported():

@@ -62,6 +62,7 @@ GENERATION_CONTRACT = {
     "sync_weights": ("self",),
 }
 CLIENT_CONTRACT = {
+    "image_features": ("self", "images", "max_concurrent_requests"),
     "update_named_params": ("self", "metadata", "named_params"),
     "reset_prefix_cache": ("self",),
 }

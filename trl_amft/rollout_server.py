@@ -9,8 +9,8 @@ that point and raised by all together. A request that broke off in the middle is
 in between would answer with the weights that it was started with.
 """
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
@@ -48,17 +48,21 @@ class GuardedClient:
             Of the main process.
         timeout (`float`):
             Seconds that one request may take.
-        meanwhile (`Callable[[], None]`):
-            Called while the server generates.
+
+    Attributes:
+        meanwhile (`Callable[[], None]`, *optional*):
+            Called while the server generates. Only where all processes do so: not for requests that a rollout function
+            makes by itself.
     """
 
-    def __init__(self, client: VLLMClient, timeout: float, meanwhile: Callable[[], None]):
+    meanwhile: Callable[[], None] | None = None
+
+    def __init__(self, client: VLLMClient, timeout: float):
         # The client itself needs them, and nothing else does.
         from requests.adapters import HTTPAdapter
         from urllib3.util.retry import Retry
 
         self.client = client
-        self.meanwhile = meanwhile
         self.failure: Exception | None = None
         retry = Retry(
             connect=RETRIES,
@@ -78,14 +82,30 @@ class GuardedClient:
         return getattr(self.client, name)
 
     def generate(self, *args, **kwargs) -> dict[str, Any]:
-        with ThreadPoolExecutor(max_workers=1) as waiting:
-            answer = waiting.submit(self.client.generate, *args, **kwargs)
-            self.meanwhile()
+        answer: dict[str, Any] = {**NOTHING_GENERATED}
+
+        def ask() -> None:
+            nonlocal answer
+            try:
+                answer = self.client.generate(*args, **kwargs)
+            except Exception as error:
+                self.failure = error
+
+        if self.failure is None:
+            # A daemon: a run that ends meanwhile does not wait for the answer.
+            request = threading.Thread(target=ask, daemon=True)
+            request.start()
+            if self.meanwhile is not None:
+                self.meanwhile()
+            request.join()
+        return answer
+
+    def image_features(self, images: list) -> list:
         try:
-            return answer.result()
+            return self.client.image_features(images)
         except Exception as error:
             self.failure = error
-            return NOTHING_GENERATED
+            return [None] * len(images)
 
     def update_named_params(self, metadata: list[tuple], named_params: Iterator[tuple[str, Tensor]]) -> None:
         try:
@@ -123,9 +143,7 @@ def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
     generation: Any = trainer.vllm_generation
     client = None
     if trainer.accelerator.is_main_process:
-        client = generation.vllm_client = GuardedClient(
-            generation.vllm_client, 0.9 * trainer.args.ddp_timeout, meanwhile
-        )
+        client = generation.vllm_client = GuardedClient(generation.vllm_client, 0.9 * trainer.args.ddp_timeout)
     generate, sync_weights = generation.generate, generation.sync_weights
 
     def raise_together() -> None:
@@ -140,9 +158,15 @@ def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
             ) from failure
 
     def guarded_generate(*args, **kwargs):
-        # The main process has done it by then; what the others wait for there is its answer.
-        with before_rollouts_are_shared(meanwhile):
-            result = generate(*args, **kwargs)
+        if client is not None:
+            client.meanwhile = meanwhile
+        try:
+            # The main process has done it by then; what the others wait for there is its answer.
+            with before_rollouts_are_shared(meanwhile):
+                result = generate(*args, **kwargs)
+        finally:
+            if client is not None:
+                client.meanwhile = None
         raise_together()
         return result
 

@@ -32,8 +32,8 @@ class SegmentOrder:
 
     def begin(self, model: nn.Module, known: float | None) -> None:
         """
-        Called at the beginning of a step. Its SFT segment may run ahead unless the rollouts decide what is imitated,
-        or variances are taken of the gradients in their usual order.
+        Called at the beginning of a step. Its SFT segment may run ahead if rollouts are made now and not in the middle
+        of the step, unless they decide what is imitated, or variances are taken of the gradients in their usual order.
 
         Args:
             model (`torch.nn.Module`):
@@ -42,15 +42,16 @@ class SegmentOrder:
                 The weight of the step, if it is known already. With 0 or 1 there is one segment only.
         """
         trainer, self._share = self._trainer, None
+        generates = trainer._step % trainer.args.generation_steps == 0 or trainer._buffered_inputs is None
         allowed = known not in (0.0, 1.0) and trainer._paired is None and not trainer.mixing_policy.needs_variances
-        self._model = model if allowed else None
+        self._model = model if generates and allowed else None
 
     def run_ahead(self) -> None:
         """Run the SFT segment now if it may and has not, and put its gradient aside. All processes do so together."""
         model, self._model = self._model, None
         algebra = self._trainer.step_algebra
         # Rollouts of an evaluation do not belong to a step.
-        if model is None or algebra is None or not model.training:
+        if model is None or algebra is None or not self._trainer.model.training:
             return
         self._share = self._run(model)
         algebra.store_sft_gradient()

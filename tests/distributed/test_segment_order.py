@@ -1,4 +1,4 @@
-"""The SFT segment before the RL segment against the usual order, two micro-batches each, in every way of sharding."""
+"""The SFT segment before the RL segment against the usual order, two micro-batches each, in four ways of sharding."""
 
 import pytest
 from runs import assert_same_run, launch
@@ -10,7 +10,15 @@ def usual(tmp_path_factory):
     return launch(tmp_path_factory.mktemp("usual"), 1, {})
 
 
-CASES = {"DDP": {}, "ZeRO-2": {"zero_stage": 2}, "ZeRO-3": {"zero_stage": 3}, "FSDP2": FSDP}
+EVERY_BATCH = {"accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": True}}}
+CASES = {
+    "DDP": {},
+    "DDP, every micro-batch": EVERY_BATCH,
+    "ZeRO-2": {"zero_stage": 2},
+    "ZeRO-3": {"zero_stage": 3},
+    "FSDP2": FSDP,
+    "FSDP2, every micro-batch": {**FSDP, **EVERY_BATCH},
+}
 
 
 @pytest.mark.parametrize("overrides", CASES.values(), ids=CASES.keys())

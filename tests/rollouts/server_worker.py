@@ -17,6 +17,7 @@ import toy  # noqa: E402
 from sharded import deepspeed_config  # noqa: E402
 from trl_amft import AMFTTrainer  # noqa: E402
 from trl_amft.cli.leave import leave  # noqa: E402
+from trl_amft.two_segment_step import TwoSegmentStep  # noqa: E402
 
 
 def main() -> None:
@@ -43,6 +44,13 @@ def main() -> None:
         processing_class=tokenizer,
         demonstration_dataset=toy.demonstration_set(),
     )
+    store = TwoSegmentStep.store_sft_gradient
+
+    def noted(algebra):
+        print("demonstrations first", flush=True)
+        store(algebra)
+
+    TwoSegmentStep.store_sft_gradient = noted
     trainer.train()
 
 

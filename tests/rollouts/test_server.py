@@ -6,14 +6,18 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import requests
 import torch
 from fake_server import GENERATE, UPDATE, FakeServer, without_gpu_transfer
 
 import toy
 from trl_amft import AMFTTrainer, rollout_server
-from trl_amft.rollout_server import RolloutServerError
+from trl_amft.rollout_server import GuardedClient, RolloutServerError
+from trl_amft.segment_order import SegmentOrder
+from trl_amft.two_segment_step import TwoSegmentStep
 
 
 WORKER = Path(__file__).parent / "server_worker.py"
@@ -95,18 +99,64 @@ def with_demonstrations_noted(run, answer):
 
 
 @pytest.mark.parametrize("policy", ["amft", "fixed", "srft"])
-def test_demonstrations_run_while_the_server_generates(tmp_path, sent, policy):
+def test_demonstrations_run_while_the_server_generates(tmp_path, sent, policy, monkeypatch):
     """The server answers only once they do, so that no step could end otherwise."""
     running = threading.Semaphore(0)
     settings = {"mixing_policy": policy, "gradient_accumulation_steps": 2, "ddp_timeout": 20, "sft_warmup_steps": 0}
     with FakeServer(generate=lambda: running.acquire(timeout=10) or pytest.fail("none ran")) as server:
         ahead = with_demonstrations_noted(trainer(tmp_path, server, **settings), running.release)
+    monkeypatch.setattr(SegmentOrder, "run_ahead", lambda self: None)
+    assert_parameters_of_the_usual_order(ahead, tmp_path, settings)
+
+
+def assert_parameters_of_the_usual_order(ahead, folder, settings):
+    """Call it with `run_ahead` taken away."""
+    with FakeServer() as server:
+        run = trainer(folder, server, **settings)
+        run.train()
+    for name, value in toy.parameters(run).items():
+        torch.testing.assert_close(ahead[name], value, rtol=1e-4, atol=1e-5)
+
+
+def test_rollouts_that_come_in_the_middle_of_a_step(tmp_path, sent, monkeypatch):
+    """Three micro-batches of rollouts for steps of two: every other time the first of a step is an old one."""
+    steps = []
+    settings = {"gradient_accumulation_steps": 2, "steps_per_generation": 3, "sft_warmup_steps": 0, "max_steps": 6}
     with FakeServer() as server:
         run = trainer(tmp_path, server, **settings)
-        run._segments.run_ahead = run.vllm_generation.vllm_client.meanwhile = lambda: None
-        usual = with_demonstrations_noted(run, lambda: None)
-    for name, value in usual.items():
-        torch.testing.assert_close(ahead[name], value, rtol=1e-4, atol=1e-5)
+        monkeypatch.setattr(TwoSegmentStep, "store_sft_gradient", noted(steps, run, TwoSegmentStep.store_sft_gradient))
+        run.train()
+    assert steps == [0, 3]
+    monkeypatch.setattr(SegmentOrder, "run_ahead", lambda self: None)
+    assert_parameters_of_the_usual_order(toy.parameters(run), tmp_path, settings)
+
+
+def noted(steps, run, method):
+    def call(self):
+        steps.append(run.state.global_step)
+        return method(self)
+
+    return call
+
+
+def test_requests_of_a_rollout_function_run_no_demonstrations(tmp_path, sent):
+    order = []
+    with FakeServer() as server:
+        run = trainer(tmp_path, server, sft_warmup_steps=0, max_steps=1)
+
+        def rollouts(prompts, trainer):
+            answer = trainer.vllm_generation.vllm_client.generate(prompts=[[3, 4]] * len(prompts), n=1)
+            order.append("rollouts")
+            sampled = [[token[0] for token in row] for row in answer["logprobs"]]
+            return {
+                "prompt_ids": answer["prompt_ids"],
+                "completion_ids": answer["completion_ids"],
+                "logprobs": sampled,
+            }
+
+        run.rollout_func = rollouts
+        with_demonstrations_noted(run, lambda: order.append("demonstrations"))
+    assert order == ["rollouts", "demonstrations"]
 
 
 @pytest.mark.parametrize("policy", ["gate", "variance"])
@@ -131,6 +181,18 @@ def test_evaluation_runs_no_demonstrations(tmp_path, sent):
         run.evaluate()
     assert order.count("demonstrations") == 2
     assert order.count("rollouts") > 2
+
+
+def test_pictures_that_the_server_refuses_are_a_failure_as_well():
+    """TRL asks for them on the main process alone, before the processes meet again."""
+
+    def die(images):
+        raise ConnectionError("gone")
+
+    client = GuardedClient(SimpleNamespace(session=requests.Session(), image_features=die, generate=pytest.fail), 1.0)
+    assert client.image_features(["one", "two"]) == [None, None]
+    assert client.generate(prompts=[[1], [2]])["completion_ids"] == []
+    assert str(client.failure) == "gone"
 
 
 @pytest.mark.parametrize("path", [GENERATE, UPDATE])
@@ -159,14 +221,26 @@ def test_a_busy_server_is_asked_again(tmp_path, sent):
     assert server.requests[GENERATE] == 4 + 1
 
 
+def test_every_process_runs_demonstrations_meanwhile(tmp_path):
+    with FakeServer() as server:
+        run = start_two(tmp_path, server)
+    assert run.returncode == 0, run.stderr[-5000:]
+    # Each of the two in each of the six steps.
+    assert run.stdout.count("demonstrations first\n") == 2 * 6
+
+
+def start_two(folder, server):
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+    command = [*launcher, str(WORKER), str(folder), server.url]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+
+
 @pytest.mark.parametrize("path", [GENERATE, UPDATE])
 def test_every_process_stops(tmp_path, path):
     """Under ZeRO-3 every parameter is gathered by all processes, also when nobody takes it."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     with FakeServer({path: 2}) as server:
-        command = [*launcher, str(WORKER), str(tmp_path), server.url]
-        run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        run = start_two(tmp_path, server)
     assert run.returncode != 0
     for rank in (0, 1):
         assert f"[rank{rank}]: trl_amft.rollout_server.RolloutServerError: step 2: " in run.stderr, run.stderr[-5000:]

@@ -82,7 +82,9 @@ class ReplicatedGradients(GradientShards):
             return nullcontext()
         if not last:
             return self._accelerator.no_sync(self._model)
-        return nullcontext() if self._accelerator.sync_gradients else self._synchronised()
+        # Settled by the loop for this micro-batch, or for all.
+        every = self._accelerator.gradient_state.plugin_kwargs.get("sync_each_batch", False)
+        return nullcontext() if every or self._accelerator.sync_gradients else self._synchronised()
 
     @contextmanager
     def _synchronised(self) -> Iterator[None]:
