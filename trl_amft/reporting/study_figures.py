@@ -80,7 +80,7 @@ def plot_curves(results: StudyResults, path: Path, column: int, label: str) -> P
 
 def plot_weights(results: StudyResults, path: Path) -> Path:
     """
-    μ over optimizer steps, mean over seeds.
+    μ over the optimizer steps after the warm-up, mean over seeds.
 
     Args:
         results ([`~trl_amft.reporting.study_results.StudyResults`]):
@@ -93,8 +93,12 @@ def plot_weights(results: StudyResults, path: Path) -> Path:
     """
 
     def curve(rows: list[dict]) -> tuple[list[float], list[float]]:
-        curves = [list(zip(*row["mu_curve"], strict=True)) for row in rows if row["mu_curve"]]
-        return _mean_curve([(list(steps), list(weights)) for steps, weights in curves])
+        curves = []
+        for row in rows:
+            warm_up = row["marks"][1][0] if row.get("after_warm_up") is not None else 0
+            mixed = [point for point in row["mu_curve"] if point[0] > warm_up]
+            curves.append(([step for step, _ in mixed], [weight for _, weight in mixed]))
+        return _mean_curve(curves)
 
     return _panels(results, path, curve, "optimizer step", "mixing weight μ")
 
