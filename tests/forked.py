@@ -9,6 +9,7 @@ import os
 import runpy
 import sys
 import time
+from multiprocessing import forkserver
 from pathlib import Path
 from unittest.mock import patch
 
@@ -25,7 +26,9 @@ AT_IMPORT = {
     "PYTHONPATH": os.pathsep.join(str(folder) for folder in Path(__file__).parents[:2]),
 }
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["imported"])
+# Another than that of the package's own studies, which a test may have started before.
+SERVER = forkserver.ForkServer()
+SERVER.set_forkserver_preload(["imported"])
 
 
 def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
@@ -55,7 +58,8 @@ def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
         shared |= {"WORLD_SIZE": str(processes), "LOCAL_WORLD_SIZE": str(processes)}
     running: list = []
     try:
-        with patch.dict(os.environ, AT_IMPORT):
+        start_from = patch.object(forkserver, "connect_to_new_process", SERVER.connect_to_new_process)
+        with patch.dict(os.environ, AT_IMPORT), start_from:
             for rank in range(processes):
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {}
                 running.append(CONTEXT.Process(target=_work, args=(worker, arguments, {**shared, **own}, output)))

@@ -4,6 +4,7 @@ One training run with rollouts from an endpoint that the test serves, in several
 Usage: server_worker.py FOLDER URL
 """
 
+import json
 import sys
 from pathlib import Path
 
@@ -46,12 +47,15 @@ def main() -> None:
     )
     store = TwoSegmentStep.store_sft_gradient
 
+    steps = []
+
     def noted(algebra):
-        print("demonstrations first", flush=True)
+        steps.append(trainer.state.global_step)
         store(algebra)
 
     TwoSegmentStep.store_sft_gradient = noted
     trainer.train()
+    (Path(folder) / f"ahead-{trainer.accelerator.process_index}.json").write_text(json.dumps(steps))
 
 
 if __name__ == "__main__":
