@@ -16,6 +16,8 @@ from unittest.mock import patch
 import psutil
 import torch
 
+from processes import result_file
+
 
 TIMEOUT = 300.0
 # What libraries read when they are imported. The process to fork from does not know the path of this one.
@@ -32,20 +34,8 @@ SERVER.set_forkserver_preload(["imported"])
 
 
 def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
-    """
-    The result of a run that succeeds.
-
-    Args:
-        worker (`Path`):
-            Script that takes a file for its result, and JSON.
-        folder (`Path`):
-            Where the run writes.
-        processes (`int`):
-            How many processes train together.
-        overrides (`dict`):
-            Handed to the worker. With `"zero_stage"` DeepSpeed is used.
-    """
-    result, output = folder / f"result-{processes}.pt", folder / "output.txt"
+    """The result of a run that succeeds; arguments as for `processes.begin`."""
+    result, output = result_file(folder, processes), folder / "output.txt"
     result.unlink(missing_ok=True)
     output.write_text("")
     arguments = [str(result), json.dumps(overrides)]

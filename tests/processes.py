@@ -35,7 +35,7 @@ def begin(worker: Path, folder: Path, processes: int, overrides: dict) -> subpro
     environment["MASTER_PORT"] = str(get_free_port())
     # accelerate leaves DeepSpeed out where its own variable asks for the CPU; `use_cpu` of the arguments is enough.
     environment |= {"DS_ACCELERATOR": "cpu"} if "zero_stage" in overrides else {"ACCELERATE_USE_CPU": "true"}
-    command = [*launcher, str(worker), str(_result(folder, processes)), json.dumps(overrides)]
+    command = [*launcher, str(worker), str(result_file(folder, processes)), json.dumps(overrides)]
     # Not pipes, which block a run when nobody reads them.
     with (folder / STDOUT).open("w") as stdout, (folder / STDERR).open("w") as stderr:
         return subprocess.Popen(command, env=environment, stdout=stdout, stderr=stderr)
@@ -65,8 +65,9 @@ def launch(worker: Path, folder: Path, processes: int, overrides: dict) -> dict:
     """The result of a run that succeeds; arguments as for [`begin`]."""
     run = start(worker, folder, processes, overrides)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
-    return torch.load(_result(folder, processes), weights_only=True)
+    return torch.load(result_file(folder, processes), weights_only=True)
 
 
-def _result(folder: Path, processes: int) -> Path:
+def result_file(folder: Path, processes: int) -> Path:
+    """Where a worker writes its result."""
     return folder / f"result-{processes}.pt"

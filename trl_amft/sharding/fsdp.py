@@ -6,8 +6,6 @@ parameters, whatever the number of processes. Under hybrid sharding the shards e
 processes of one copy.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -71,14 +69,9 @@ class FsdpGradients(ReplicatedGradients):
                 _shard(parameter.grad).zero_()
         return copies
 
-    @contextmanager
-    def _synchronised(self) -> Iterator[None]:
+    def _synchronise(self, wanted: bool) -> None:
         model: Any = self._model
-        model.set_requires_gradient_sync(True)
-        try:
-            yield
-        finally:
-            model.set_requires_gradient_sync(False)
+        model.set_requires_gradient_sync(wanted)
 
     def sum_over_shards(self, tensor: Tensor) -> Tensor:
         total = tensor.to(self._device)

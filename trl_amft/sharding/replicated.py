@@ -89,12 +89,15 @@ class ReplicatedGradients(GradientShards):
     @contextmanager
     def _synchronised(self) -> Iterator[None]:
         """For a segment of our own among the first micro-batches of a step, where the loop asks not to synchronise."""
-        model: Any = self._model
-        model.require_backward_grad_sync = True
+        self._synchronise(True)
         try:
             yield
         finally:
-            model.require_backward_grad_sync = False
+            self._synchronise(False)
+
+    def _synchronise(self, wanted: bool) -> None:
+        model: Any = self._model
+        model.require_backward_grad_sync = wanted
 
     def step(self, norm: float) -> None:
         """The training loop steps by itself."""
