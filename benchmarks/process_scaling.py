@@ -13,8 +13,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
@@ -23,8 +21,7 @@ from types import SimpleNamespace
 import torch
 from common import append_result, print_table
 from mixed_step import StepTimer, build_trainer, quiet_folder
-from sharded_memory import sharding
-from torch.distributed.elastic.utils.distributed import get_free_port
+from sharded_memory import launch, sharding
 
 
 MODES = ("ddp", "zero3")
@@ -63,22 +60,9 @@ def work(mode: str, options: argparse.Namespace) -> None:
 
 def run(mode: str, processes: int, arguments: list[str]) -> dict:
     """All rounds of one way of distributing."""
-    environment = {
-        **os.environ,
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-        "MASTER_PORT": str(get_free_port()),
-    }
-    environment |= {"DS_ACCELERATOR": "cpu"} if mode.startswith("zero") else {"ACCELERATE_USE_CPU": "true"}
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "seconds.json"
-        command = [*launch, __file__, *arguments, "--modes", mode, "--worker", str(output)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{mode}, {processes} processes: {done.stderr[-3000:]}")
+        launch(__file__, [*arguments, "--modes", mode, "--worker", str(output)], processes, mode)
         found = json.loads(output.read_text())
     cpu = {form: [processor for processor, _ in found[form]] for form in FORMS}
     wall = {form: [clock for _, clock in found[form]] for form in FORMS}

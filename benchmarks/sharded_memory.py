@@ -71,8 +71,8 @@ def work(mode: str, form: str, options: SimpleNamespace, output: str) -> None:
     trainer.accelerator.end_training()
 
 
-def run(mode: str, form: str, options: argparse.Namespace) -> dict:
-    """The peak of one run."""
+def launch(script: str, arguments: list[str], processes: int, mode: str) -> None:
+    """Run a script in several processes of the CPU; what it says is shown only if it fails."""
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": "1",
@@ -80,14 +80,21 @@ def run(mode: str, form: str, options: argparse.Namespace) -> dict:
         "MASTER_PORT": str(get_free_port()),
     }
     environment |= {"DS_ACCELERATOR": "cpu"} if mode.startswith("zero") else {"ACCELERATE_USE_CPU": "true"}
+    command = [sys.executable]
+    if processes > 1:
+        command += ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    done = subprocess.run([*command, script, *arguments], env=environment, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{mode}, {' '.join(arguments)}: {done.stderr[-3000:]}")
+
+
+def run(mode: str, form: str, options: argparse.Namespace) -> dict:
+    """The peak of one run."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "peak.json"
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={PROCESSES}"]
         arguments = ["--modes", mode, "--forms", form, "--hidden-size", str(options.hidden_size)]
         arguments += ["--layers", str(options.layers), "--length", str(options.length), "--worker", str(output)]
-        done = subprocess.run([*launch, __file__, *arguments], env=environment, capture_output=True, text=True)
-        if done.returncode:
-            raise SystemExit(f"{mode}, {form}: {done.stderr[-3000:]}")
+        launch(__file__, arguments, PROCESSES, mode)
         return {"mode": mode, "form": form, **json.loads(output.read_text())}
 
 
