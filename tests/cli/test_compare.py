@@ -2,12 +2,17 @@
 
 import json
 import math
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from trl_amft.cli import compare, train
 from trl_amft.cli.study import command_line, read_study
+from trl_amft.cli.study_worker import OUTPUT_FILE
 from trl_amft.cli.usage import UsageError
 from trl_amft.mixing import MIXING_POLICIES
 from trl_amft.reporting.study_regret import regrets, rollouts_until, share_that_loses
@@ -104,6 +109,17 @@ def finished(tmp_path_factory):
     return folder
 
 
+def within(seconds, condition):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def alive(process):
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 class TestRun:
     def test_every_run_is_a_line(self, finished):
         rows = {row["policy"]: row for row in read_results(finished / "runs.jsonl")}
@@ -145,6 +161,17 @@ class TestRun:
         assert "* filter, wrong: demonstrations: none is usable" in page
         for name in ("accuracy", "rollouts", "seconds", "weights", "sources"):
             assert f"({name}.png)" in page and (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+
+    def test_a_run_ends_with_a_killed_study(self, tmp_path):
+        # Its runs take minutes.
+        path = write(tmp_path)
+        study = subprocess.Popen([sys.executable, "scripts/compare.py", "--study", path, "--output", tmp_path])
+        within(60, lambda: list(tmp_path.rglob(OUTPUT_FILE)))
+        children = psutil.Process(study.pid).children(recursive=True)
+        study.kill()
+        study.wait()
+        within(60, lambda: not any(map(alive, children)))
+        assert len(children) >= 3 and not (tmp_path / "runs.jsonl").exists()
 
     def test_missing_runs_can_be_named_and_limited(self, tmp_path, capsys):
         settings = ["--study", TINY, "--output", str(tmp_path), "--only", "right/"]

@@ -1,8 +1,10 @@
 """One training run of a study, in a process of its own."""
 
 import json
+import multiprocessing
 import os
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -35,6 +37,7 @@ def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
         scored_by (`dict[str, str]`):
             Further rewards as import paths, by name.
     """
+    threading.Thread(target=_end_with_the_study, daemon=True).start()
     torch.set_num_threads(1)
     Path(folder).mkdir(parents=True, exist_ok=True)
     # The descriptors and not only Python's names for them: libraries hold the old ones.
@@ -55,6 +58,14 @@ def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     sys.exit(code)
+
+
+def _end_with_the_study() -> None:
+    """A run that outlives a killed study would share its folder with the run that the next study starts there."""
+    study = multiprocessing.parent_process()
+    assert study is not None, "a worker is a process of its own"
+    study.join()
+    os._exit(1)
 
 
 def score(arguments: list[str], folder: str, reward: str) -> float:
