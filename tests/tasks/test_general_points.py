@@ -207,6 +207,13 @@ class TestQuality:
                 assert found is Verdict.WRONG_VALUE and '=24"' in completion(row)
                 assert not steps or completion(row).split("\n")[0].endswith("=24")
 
+    @pytest.mark.parametrize("style", ["chat", "short"])
+    def test_paired_column_holds_the_demonstration_of_the_row(self, style):
+        task = load_general_points(train_hands=50, demonstration_quality=0.5, style=style, paired=True)
+        paired = {tuple(row["cards"]): row["demonstration"] for row in task.train_dataset.to_list()}
+        assert paired == {tuple(row["cards"]): row["completion"] for row in task.demonstration_dataset.to_list()}
+        assert "demonstration" not in {*task.demonstration_dataset.column_names, *task.held_out_dataset.column_names}
+
     def test_lower_quality_leaves_the_others_as_they_were(self):
         def by_cards(quality):
             rows = load_general_points(train_hands=200, demonstration_quality=quality).demonstration_dataset.to_list()

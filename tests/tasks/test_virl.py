@@ -206,6 +206,14 @@ class TestTask:
             assert (shown == row["action"]) == (row["demonstration_source"] == "correct")
             assert sources[row["route"]] == row["demonstration_source"]
 
+    @pytest.mark.parametrize("style", ["chat", "short"])
+    def test_paired_column_holds_the_demonstration_of_the_row(self, style):
+        task = load_virl(**SMALL, demonstration_quality=0.5, style=style, paired=True)
+        paired = {(row["route"], row["step"]): row["demonstration"] for row in task.train_dataset.to_list()}
+        separate = {(row["route"], row["step"]): row["completion"] for row in task.demonstration_dataset.to_list()}
+        assert paired == separate
+        assert "demonstration" not in {*task.demonstration_dataset.column_names, *task.held_out_dataset.column_names}
+
     def test_same_seed_same_data(self, task):
         again, other = load_virl(**SMALL), load_virl(**SMALL, seed=1)
         assert again.train_dataset[:] == task.train_dataset[:]

@@ -26,6 +26,7 @@ FIELDS = (
     "start",
     "oracle",
     "reach",
+    "apart",
 )
 REQUIRED = ("recipe", "seeds", "learning_rates", "policies", "conditions", "grid")
 # Fields that a supervised warm-up does not depend on, by how their names begin.
@@ -93,6 +94,9 @@ class Study:
             Policies of which the report shows the best in hindsight as one more row.
         reach (`list[str]`):
             Policies whose final accuracy the report asks when the others reached it.
+        apart (`list[str]`):
+            Policies that learn from other demonstrations than the rest; the report has a regret table without them,
+            too.
     """
 
     name: str
@@ -102,6 +106,7 @@ class Study:
     start: str | None = None
     oracle: list[str] = field(default_factory=list)
     reach: list[str] = field(default_factory=list)
+    apart: list[str] = field(default_factory=list)
 
 
 def read_study(path: str | Path) -> Study:
@@ -112,8 +117,8 @@ def read_study(path: str | Path) -> Study:
         path (`str` or `Path`):
             YAML file with `recipe`, `seeds`, `learning_rates`, `policies` (name to fields of the recipe), `conditions`
             (name to fields of the recipe, possibly `also_scored_by`) and `grid` (a list of `policies` and
-            `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start`, `oracle`
-            and `reach`.
+            `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start`,
+            `oracle`, `reach` and `apart`.
 
     Returns:
         [`Study`]
@@ -132,8 +137,9 @@ def read_study(path: str | Path) -> Study:
     policies = {name: dict(entry or {}) for name, entry in content["policies"].items()}
     conditions = {name: dict(entry or {}) for name, entry in content["conditions"].items()}
     scored_by = {name: entry.pop("also_scored_by", {}) for name, entry in conditions.items()}
-    start, oracle, reach = content.get("start"), content.get("oracle") or [], content.get("reach") or []
-    for name in [*oracle, *reach, *([start] if start else [])]:
+    start = content.get("start")
+    oracle, reach, apart = (list(content.get(name) or []) for name in ("oracle", "reach", "apart"))
+    for name in [*oracle, *reach, *apart, *([start] if start else [])]:
         if name not in policies:
             raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies")
     cells = dict.fromkeys(
@@ -155,7 +161,7 @@ def read_study(path: str | Path) -> Study:
         runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
     runs.sort(key=lambda run: (run.seed, run.start is not None))
-    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, list(oracle), list(reach))
+    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, oracle, reach, apart)
 
 
 def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Path) -> list[str]:

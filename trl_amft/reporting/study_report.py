@@ -85,7 +85,9 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
     if study.start in results.policies:
         difference = lambda policy, condition: _number(results.difference(policy, condition, study.start), sign=True)  # noqa: E731
         lines += [f"## Difference to `{study.start}`, paired by seed", "", *_table(results, difference), ""]
-    lines += _regret(results)
+    lines += _regret(results, "Regret", [])
+    if set(study.apart) & {policy for policy, _ in results.cells}:
+        lines += _regret(results, f"Regret without {', '.join(f'`{name}`' for name in study.apart)}", study.apart)
     for name in (name for name in study.reach if name in results.policies):
         lines += [f"## Thousand rollouts until the final accuracy of `{name}`", ""]
         lines += [*_table(results, _reached(results, name)), ""]
@@ -121,13 +123,13 @@ def _table(results: StudyResults, cell) -> list[str]:
     return lines
 
 
-def _regret(results: StudyResults) -> list[str]:
-    found = regrets(results)
+def _regret(results: StudyResults, title: str, apart: list[str]) -> list[str]:
+    found = regrets(results, apart)
     if not found:
         return []
     cell = lambda policy, condition: _number(found[policy].by_condition.get(condition), sign=True)  # noqa: E731
     lines = [
-        "## Regret",
+        f"## {title}",
         "",
         "Accuracy of the best policy of a condition minus one's own, seed by seed. Which is best is told by the other "
         "seeds.",
@@ -136,6 +138,8 @@ def _regret(results: StudyResults) -> list[str]:
     head, rule, *rows = _table(results, lambda policy, condition: cell(policy, condition) if policy in found else "–")
     lines += [f"{head} worst |", f"{rule}---|"]
     for row, policy in zip(rows, results.policies, strict=True):
+        if policy in apart:
+            continue
         worst = f"{found[policy].by_condition[found[policy].worst].mean:+.3f}" if policy in found else "–"
         lines.append(f"{row} {worst} |")
     losing, pairs = share_that_loses(found, LOSS)

@@ -59,6 +59,7 @@ def load_general_points(
     demonstration_quality: float = 1.0,
     reward_scale: str = "unit",
     format_credit: float = 0.0,
+    paired: bool = False,
 ) -> Task:
     """
     General Points, see the head of this file.
@@ -93,6 +94,8 @@ def load_general_points(
             spoilt together, and what is spoilt at one quality is spoilt at every lower one.
         reward_scale (`str`, *optional*, defaults to `"unit"`), format_credit (`float`, *optional*, defaults to `0.0`):
             See [`~trl_amft.tasks.general_points_answers.general_points_reward`].
+        paired (`bool`, *optional*, defaults to `False`):
+            Also give `train_dataset` a `"demonstration"` column with the demonstration of the row's own hand.
 
     Returns:
         `Task`: columns `"prompt"`, `"cards"` (ranks), `"numbers"`, `"target"` and, for images, `"image"`. Column
@@ -136,13 +139,11 @@ def load_general_points(
         answer = write_answer(expression, list(hand), list(numbers), target, keys)
         if worked_steps:
             answer = f"{work_out(expression, numbers, target, shown)}\n{answer}"
-        demonstrations.append(
-            {
-                **row,
-                "completion": answer if isinstance(row["prompt"], str) else [{"role": "assistant", "content": answer}],
-                "demonstration_source": "correct" if correct else "wrong",
-            }
-        )
+        completion = answer if isinstance(row["prompt"], str) else [{"role": "assistant", "content": answer}]
+        source = "correct" if correct else "wrong"
+        demonstrations.append({**row, "completion": completion, "demonstration_source": source})
+        if paired:
+            row["demonstration"] = completion
     rng.shuffle(demonstrations)
 
     reward = partial(

@@ -42,6 +42,7 @@ def load_virl(
     parsing: str = "lenient",
     demonstration_quality: float = 1.0,
     reward_scale: str = "unit",
+    paired: bool = False,
 ) -> Task:
     """
     V-IRL, see the head of this file.
@@ -73,6 +74,8 @@ def load_virl(
             of the action space that is wrong, at every position.
         reward_scale (`str`, *optional*, defaults to `"unit"`):
             See [`~trl_amft.tasks.virl_answers.virl_reward`].
+        paired (`bool`, *optional*, defaults to `False`):
+            Also give `train_dataset` a `"demonstration"` column with the demonstration of the row's own position.
 
     Returns:
         `Task`: columns `"prompt"`, `"action"` (the right one), `"route"`, `"step"` and, with imagery, `"image"`.
@@ -135,13 +138,11 @@ def load_virl(
             own = random.Random(f"virl {seed} {number} {step} demonstration")
             action = own.choice([other for other in actions(TRAIN_SPACE) if other != action])
         answer = write_answer(found[number], position, action, style == "short")
-        demonstrations.append(
-            {
-                **row,
-                "completion": answer if style == "short" else [{"role": "assistant", "content": answer}],
-                "demonstration_source": "wrong" if number in spoilt else "correct",
-            }
-        )
+        completion = answer if style == "short" else [{"role": "assistant", "content": answer}]
+        source = "wrong" if number in spoilt else "correct"
+        demonstrations.append({**row, "completion": completion, "demonstration_source": source})
+        if paired:
+            row["demonstration"] = completion
     held_out_steps = [(number, step) for number in parts[held_out] for step in range(len(places[number]))]
     rng.shuffle(train_rows)
     rng.shuffle(demonstrations)

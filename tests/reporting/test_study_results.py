@@ -1,0 +1,131 @@
+"""What a report makes of the results of a study."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+import pytest
+
+from trl_amft.cli.study import read_study
+from trl_amft.reporting.study_regret import regrets, rollouts_until, share_that_loses
+from trl_amft.reporting.study_report import study_page
+from trl_amft.reporting.study_results import along, gather, read_results, seed_mean
+from trl_amft.reporting.study_sources import source_table
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def row(policy, condition, seed, accuracy, rate=1e-3, **more):
+    settings = {"policy": policy, "condition": condition, "seed": seed, "learning_rate": rate}
+    return {**settings, "accuracy": accuracy, "status": "finished", "scores": {}, "seconds": 60.0, **more}
+
+
+def test_interval_over_seeds():
+    found = seed_mean([0.1, 0.2, 0.3])
+    # t at 2 degrees of freedom times s / √3, s = .1.
+    assert (found.mean, found.margin) == pytest.approx((0.2, 4.303 * 0.1 / math.sqrt(3)))
+    assert math.isnan(seed_mean([0.1]).margin)
+    assert seed_mean([0.0, 1.0] * 20).margin == pytest.approx(2.0227 * 0.50637 / math.sqrt(40), rel=1e-3)
+
+
+def test_differences_are_paired_and_the_best_rate_is_taken():
+    rows = [row("a", "x", seed, 0.1 * seed) for seed in (1, 2, 3)]
+    rows += [row("b", "x", seed, 0.1 * seed + 0.05) for seed in (3, 2, 1)]
+    rows += [row("b", "x", seed, 0.0, rate=1e-2) for seed in (1, 2, 3)]
+    # A rate of which a seed is missing is not finished, however good it looks.
+    rows += [row("b", "x", seed, 0.9, rate=1e-1) for seed in (1, 2)]
+    results = gather(rows, ["a", "b"], ["x", "y"], ["a", "b"])
+    assert results.accuracy("b", "x").mean == pytest.approx(0.25)
+    difference = results.difference("b", "x", "a")
+    assert (difference.mean, difference.seeds) == (pytest.approx(0.05), 3)
+    assert difference.margin == pytest.approx(0.0, abs=1e-9)
+    assert results.best_of == {"x": "b"} and results.policies == ["a", "b", "oracle"]
+    assert results.conditions == ["x"] and results.accuracy("a", "y") is None
+
+
+def test_regret_is_to_what_was_best_on_other_seeds():
+    scores = {"a": (0.5, 0.1, 0.3), "b": (0.2, 0.3, 0.5), "c": (0.1, 0.1, 0.0)}
+    rows = [row(name, "x", seed, score) for name, of in scores.items() for seed, score in enumerate(of)]
+    rows += [row("a", "y", 0, 0.9), row("c", "y", 0, 0.1)]
+    found = regrets(gather(rows, ["a", "b", "c"], ["x", "y"], ["a"]))
+    # Without seed 0 b is the best, without seed 1 a is (.4 and .35), and without seed 2 a is (.3 and .25).
+    assert found["b"].by_condition["x"].mean == pytest.approx(((0.2 - 0.2) + (0.1 - 0.3) + (0.3 - 0.5)) / 3)
+    assert found["a"].by_condition["x"].mean == pytest.approx((0.2 - 0.5) / 3)
+    assert found["c"].by_condition["x"].mean == pytest.approx((0.1 + 0.0 + 0.3) / 3)
+    # A single seed leaves none to choose on.
+    assert all(set(regret.by_condition) == {"x"} for regret in found.values())
+    assert found["c"].worst == "x"
+    assert share_that_loses(found, 0.1) == (1, 3)
+
+
+def test_regret_without_those_that_learn_from_other_data():
+    scores = {"a": (0.9, 0.9), "b": (0.2, 0.4), "c": (0.3, 0.1)}
+    rows = [row(name, "x", seed, score) for name, of in scores.items() for seed, score in enumerate(of)]
+    found = regrets(gather(rows, ["a", "b", "c"], ["x"], []), ["a"])
+    # With seed 0 b is the best for what it did with seed 1, with seed 1 c for seed 0.
+    assert found["c"].by_condition["x"].mean == pytest.approx(((0.2 - 0.3) + 0.0) / 2)
+    assert set(found) == {"b", "c"}
+
+
+def test_rollouts_until_an_accuracy():
+    curve = {"marks": [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]}
+    rows = [
+        row("a", "x", seed, 0.4, accuracy_curve=[[10, 0.1], [15, high], [20, 0.5]], **curve)
+        for seed, high in ((0, 0.3), (1, 0.5))
+    ]
+    results = gather(rows, ["a"], ["x"], [])
+    assert rollouts_until(results, "a", "x", 0.1) == 0
+    assert rollouts_until(results, "a", "x", 0.4) == 50
+    assert rollouts_until(results, "a", "x", 0.41) == 100
+    assert rollouts_until(results, "a", "x", 0.6) is None
+    assert rollouts_until(results, "a", "y", 0.1) is None
+
+
+def test_page(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    rows = [row("sft_then_rl", "right", seed, accuracy) for seed, accuracy in ((0, 0.2), (1, 0.3))]
+    rows += [row("gate", "right", seed, accuracy) for seed, accuracy in ((0, 0.3), (1, 0.4))]
+    study = read_study(ROOT / "recipes" / "studies" / "tiny.yaml")
+    rows = [{**one, "accuracy_curve": [[2, 0.1], [5, 0.3]], "marks": [[2, 0, 1], [5, 9000, 2]]} for one in rows]
+    page = study_page(study, gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows)
+    assert "| policy | right | worst |" in page and "| `gate` | +0.000 ± 0.000 | +0.000 |" in page
+    assert "1 of 2 pairs of policy and condition lose 10% or more." in page
+    assert "Regret without" not in page
+    apart = study_page(
+        dataclasses.replace(study, apart=["gate"]), gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows
+    )
+    last = apart.partition("## Regret without `gate`")[2].partition("##")[0]
+    assert "| `sft_then_rl` | +0.000" in last and "| `gate`" not in last and "0 of 1 pairs" in last
+    assert "accuracy of `sft_then_rl`\n\n| policy | right |\n|---|---|\n| `sft_then_rl` | 9.0 |" in page
+    assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
+    assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
+
+
+def test_weights_of_sources():
+    curves = {
+        "good": [[5, 0.1], [10, 0.2], [15, 0.3], [20, 0.5]],
+        "bad": [[5, 0.1], [10, 0.1], [15, 0.0], [20, 0.0]],
+    }
+    rows = [
+        row("p", "x", 7, 0.4, source_curves=curves),
+        row("q", "x", 7, 0.4, source_curves={}),
+        row("o", "x", 7, 0.4),
+    ]
+    head, _, *lines = source_table(gather(rows, ["p", "q", "o"], ["x"], []))
+    assert head == "| policy | condition | seed | source | mean | second half |"
+    assert lines == ["| `p` | x | 7 | good | 0.275 | 0.400 |", "| `p` | x | 7 | bad | 0.050 | 0.000 |"]
+    assert source_table(gather(rows[1:], ["q", "o"], ["x"], [])) == []
+
+
+def test_steps_become_rollouts_and_seconds():
+    marks = [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]
+    curve = [[5, 0.1], [10, 0.2], [15, 0.3], [20, 0.4]]
+    assert along(curve, marks, 1) == ([0.0, 0.0, 50.0, 100.0], [0.1, 0.2, 0.3, 0.4])
+    assert along(curve, marks, 2)[0] == [10.0, 20.0, 50.0, 80.0]
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    path = tmp_path / "runs.jsonl"
+    path.write_text('{"name": "a", "n": 1}\n{"name": "a", "n": 2}\n{"name": "b", "n"')
+    assert read_results(path) == [{"name": "a", "n": 2}]
