@@ -13,6 +13,8 @@ from .study_results import ORACLE, StudyResults, along
 
 
 PANEL = (5.2, 3.6)
+ACCURACY_COLUMNS = 4
+LINE = 0.25  # inches
 FONT_SIZE = 9
 STYLES = ("-", "--", ":")
 
@@ -36,18 +38,24 @@ def plot_accuracy(results: StudyResults, path: Path) -> Path:
     Returns:
         `Path`: the file.
     """
-    height = 0.22 * len(results.policies) + 1.0
-    figure = Figure(figsize=(PANEL[0] * 0.75 * len(results.conditions) + 1.5, height), layout="constrained")
-    for index, condition in enumerate(results.conditions):
-        axes = figure.add_subplot(1, len(results.conditions), index + 1)
-        for place, policy in enumerate(reversed(results.policies)):
+    ran = [
+        [policy for policy in reversed(results.policies) if results.accuracy(policy, condition)]
+        for condition in results.conditions
+    ]
+    columns = min(len(ran), ACCURACY_COLUMNS)
+    # As high as the longest list of policies in the row.
+    heights = [max(map(len, ran[first : first + columns])) + 3 for first in range(0, len(ran), columns)]
+    figure = Figure(figsize=(PANEL[0] * 0.75 * columns, LINE * sum(heights)), layout="constrained")
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for index, (condition, policies) in enumerate(zip(results.conditions, ran, strict=True)):
+        axes = figure.add_subplot(grid[divmod(index, columns)])
+        for place, policy in enumerate(policies):
             found = results.accuracy(policy, condition)
-            if found is None:
-                continue
+            assert found is not None
             margin = 0.0 if math.isnan(found.margin) else found.margin
             axes.errorbar(found.mean, place, xerr=margin, fmt="o", markersize=4, capsize=2, **_look(results, policy))
-        axes.set_yticks(range(len(results.policies)), list(reversed(results.policies)) if index == 0 else [])
-        axes.set_ylim(-0.6, len(results.policies) - 0.4)
+        axes.set_yticks(range(len(policies)), policies)
+        axes.set_ylim(-0.6, len(policies) - 0.4)
         axes.set_xlabel("held-out accuracy", fontsize=FONT_SIZE)
         dress(axes, condition)
     return save(figure, path)
