@@ -97,6 +97,7 @@ class TestFile:
             ({"seeds": None}, "lacks seeds"),
             ({"recipe": "recipes/quikstart.yaml"}, "did you mean 'recipes/quickstart.yaml'"),
             ({"start": "amft"}, "policy 'amft' .* is not among its policies"),
+            ({"baselines": ["gate"]}, "policy 'gate' .* is not among its policies"),
             ({"apart": ["filter"]}, "policy 'filter' .* is not among its policies"),
             ({"grid": [{"policies": ["gate"], "conditions": "all"}]}, "'gate' is not among policies"),
             ({"grid": [{"policies": "all"}]}, "conditions=None must be a list of names, or all"),

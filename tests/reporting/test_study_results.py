@@ -88,9 +88,14 @@ def test_page(monkeypatch):
     rows += [row("gate", "right", seed, accuracy) for seed, accuracy in ((0, 0.3), (1, 0.4))]
     study = read_study(ROOT / "recipes" / "studies" / "tiny.yaml")
     rows = [{**one, "accuracy_curve": [[2, 0.1], [5, 0.3]], "marks": [[2, 0, 1], [5, 9000, 2]]} for one in rows]
-    page = study_page(study, gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows)
+    results = gather(rows, ["sft_then_rl", "gate"], ["right"], [])
+    page = study_page(study, results, rows)
     assert "| policy | right | worst |" in page and "| `gate` | +0.000 ± 0.000 | +0.000 |" in page
     assert "1 of 2 pairs of policy and condition lose 10% or more." in page
+    assert "Difference to `sft_then_rl`" in page and "Difference to `gate`" not in page
+    both = dataclasses.replace(study, baselines=["sft_then_rl", "gate"])
+    second = study_page(both, results, rows).partition("## Difference to `gate`")[2]
+    assert "| `sft_then_rl` | -0.100 ± 0.000 |" in second
     assert "Regret without" not in page
     apart = study_page(
         dataclasses.replace(study, apart=["gate"]), gather(rows, ["sft_then_rl", "gate"], ["right"], []), rows

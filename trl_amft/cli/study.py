@@ -24,6 +24,7 @@ FIELDS = (
     "conditions",
     "grid",
     "start",
+    "baselines",
     "oracle",
     "reach",
     "apart",
@@ -90,6 +91,8 @@ class Study:
             Per condition, further rewards of the last model as import paths, by name.
         start (`str`, *optional*):
             Policy whose checkpoint after the warm-up the others start from.
+        baselines (`list[str]`):
+            Policies to which the report shows the paired differences of the others.
         oracle (`list[str]`):
             Policies of which the report shows the best in hindsight as one more row.
         reach (`list[str]`):
@@ -104,6 +107,7 @@ class Study:
     runs: list[StudyRun]
     scored_by: dict[str, dict[str, str]] = field(default_factory=dict)
     start: str | None = None
+    baselines: list[str] = field(default_factory=list)
     oracle: list[str] = field(default_factory=list)
     reach: list[str] = field(default_factory=list)
     apart: list[str] = field(default_factory=list)
@@ -118,7 +122,7 @@ def read_study(path: str | Path) -> Study:
             YAML file with `recipe`, `seeds`, `learning_rates`, `policies` (name to fields of the recipe), `conditions`
             (name to fields of the recipe, possibly `also_scored_by`) and `grid` (a list of `policies` and
             `conditions`, names or `all`); optionally `settings` (fields of the recipe for all runs), `start`,
-            `oracle`, `reach` and `apart`.
+            `baselines` (otherwise `start`), `oracle`, `reach` and `apart`.
 
     Returns:
         [`Study`]
@@ -139,7 +143,8 @@ def read_study(path: str | Path) -> Study:
     scored_by = {name: entry.pop("also_scored_by", {}) for name, entry in conditions.items()}
     start = content.get("start")
     oracle, reach, apart = (list(content.get(name) or []) for name in ("oracle", "reach", "apart"))
-    for name in [*oracle, *reach, *apart, *([start] if start else [])]:
+    baselines = list(content.get("baselines") or ([start] if start else []))
+    for name in [*baselines, *oracle, *reach, *apart, *([start] if start else [])]:
         if name not in policies:
             raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies")
     cells = dict.fromkeys(
@@ -161,7 +166,7 @@ def read_study(path: str | Path) -> Study:
         runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
     runs.sort(key=lambda run: (run.seed, run.start is not None))
-    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, oracle, reach, apart)
+    return Study(Path(path).stem, content["recipe"], runs, scored_by, start, baselines, oracle, reach, apart)
 
 
 def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Path) -> list[str]:

@@ -82,9 +82,8 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
     if results.best_of:
         named = ", ".join(f"{condition}: {policy}" for condition, policy in results.best_of.items())
         lines += [f"`{ORACLE}` is the best in hindsight of {', '.join(study.oracle)} ({named}).", ""]
-    if study.start in results.policies:
-        difference = lambda policy, condition: _number(results.difference(policy, condition, study.start), sign=True)  # noqa: E731
-        lines += [f"## Difference to `{study.start}`, paired by seed", "", *_table(results, difference), ""]
+    for name in (name for name in study.baselines if name in results.policies):
+        lines += [f"## Difference to `{name}`, paired by seed", "", *_table(results, _difference(results, name)), ""]
     lines += _regret(results, "Regret", [])
     if set(study.apart) & {policy for policy, _ in results.cells}:
         lines += _regret(results, f"Regret without {', '.join(f'`{name}`' for name in study.apart)}", study.apart)
@@ -145,6 +144,13 @@ def _regret(results: StudyResults, title: str, apart: list[str]) -> list[str]:
     losing, pairs = share_that_loses(found, LOSS)
     lines += ["", f"{losing} of {pairs} pairs of policy and condition lose {LOSS:.0%} or more.", ""]
     return lines
+
+
+def _difference(results: StudyResults, baseline: str):
+    def cell(policy: str, condition: str) -> str:
+        return _number(results.difference(policy, condition, baseline), sign=True)
+
+    return cell
 
 
 def _reached(results: StudyResults, name: str):
