@@ -127,7 +127,10 @@ def within(seconds, condition):
 
 
 def alive(process):
-    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 class TestRun:
@@ -176,10 +179,12 @@ class TestRun:
         # Its runs take minutes.
         path = write(tmp_path)
         study = subprocess.Popen([sys.executable, "scripts/compare.py", "--study", path, "--output", tmp_path])
-        within(60, lambda: list(tmp_path.rglob(OUTPUT_FILE)))
-        children = psutil.Process(study.pid).children(recursive=True)
-        study.kill()
-        study.wait()
+        try:
+            within(300, lambda: list(tmp_path.rglob(OUTPUT_FILE)))
+            children = psutil.Process(study.pid).children(recursive=True)
+        finally:
+            study.kill()
+            study.wait()
         within(60, lambda: not any(map(alive, children)))
         assert len(children) >= 3 and not (tmp_path / "runs.jsonl").exists()
 
