@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -47,6 +48,22 @@ def kill(run: subprocess.Popen) -> None:
     for process in [launcher, *launcher.children(recursive=True)]:
         process.kill()
     run.wait()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that only waits to be collected does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def gone(pids: list[int], seconds: float = 10) -> bool:
+    """Wait for the end of processes, so long at most; whether all have ended."""
+    end = time.monotonic() + seconds
+    while any(map(alive, pids)) and time.monotonic() < end:
+        time.sleep(0.05)
+    return not any(map(alive, pids))
 
 
 def start(worker: Path, folder: Path, processes: int, overrides: dict) -> subprocess.CompletedProcess:

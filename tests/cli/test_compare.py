@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from processes import gone
 from trl_amft.cli import compare, train
 from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.study import command_line, read_study
@@ -119,20 +120,6 @@ def finished(tmp_path_factory):
     return folder
 
 
-def within(seconds, condition):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.1)
-
-
-def alive(process):
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 class TestRun:
     def test_every_run_is_a_line(self, finished):
         rows = {row["policy"]: row for row in read_results(finished / "runs.jsonl")}
@@ -180,12 +167,15 @@ class TestRun:
         path = write(tmp_path)
         study = subprocess.Popen([sys.executable, "scripts/compare.py", "--study", path, "--output", tmp_path])
         try:
-            within(300, lambda: list(tmp_path.rglob(OUTPUT_FILE)))
-            children = psutil.Process(study.pid).children(recursive=True)
+            end = time.monotonic() + 300
+            while not list(tmp_path.rglob(OUTPUT_FILE)):
+                assert time.monotonic() < end
+                time.sleep(0.1)
+            children = [child.pid for child in psutil.Process(study.pid).children(recursive=True)]
         finally:
             study.kill()
             study.wait()
-        within(60, lambda: not any(map(alive, children)))
+        assert gone(children, 60)
         assert len(children) >= 3 and not (tmp_path / "runs.jsonl").exists()
 
     def test_missing_runs_can_be_named_and_limited(self, tmp_path, capsys):

@@ -10,6 +10,7 @@ import time
 import psutil
 import pytest
 
+from processes import gone
 from trl_amft.grading import pool
 from trl_amft.grading.pool import FormulaPool, WorkerError
 
@@ -40,20 +41,6 @@ def formulas():
 def family(pid: int) -> list[int]:
     """A process and its children."""
     return [pid, *(child.pid for child in psutil.Process(pid).children())]
-
-
-def alive(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
-def gone(pids: list[int], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while any(map(alive, pids)) and time.monotonic() < end:
-        time.sleep(0.05)
-    return not any(map(alive, pids))
 
 
 def test_outcomes_in_order(formulas):

@@ -1,6 +1,5 @@
 """What choosing a policy beforehand costs: its distance from the best one of a condition, and how soon it is there."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -23,7 +22,7 @@ class Regret:
     worst: str
 
 
-def best_on_other_seeds(results: StudyResults, condition: str, seed: int, apart: Collection[str] = ()) -> str | None:
+def best_on_other_seeds(results: StudyResults, condition: str, seed: int) -> str | None:
     """
     The policy with the best mean accuracy over all seeds but one.
 
@@ -34,8 +33,6 @@ def best_on_other_seeds(results: StudyResults, condition: str, seed: int, apart:
             The condition.
         seed (`int`):
             Left out, so that luck with it does not make a policy the best.
-        apart (`Collection[str]`, *optional*):
-            Policies that are not compared.
 
     Returns:
         `str`, *optional*: `None` if no policy has this seed and another one.
@@ -43,20 +40,18 @@ def best_on_other_seeds(results: StudyResults, condition: str, seed: int, apart:
     means = {}
     for policy in results.policies:
         scores = {row["seed"]: row["accuracy"] for row in results.cells.get((policy, condition), [])}
-        if policy not in (ORACLE, *apart) and seed in scores and len(scores) > 1:
+        if policy != ORACLE and seed in scores and len(scores) > 1:
             means[policy] = fmean(score for other, score in scores.items() if other != seed)
     return max(means, key=means.__getitem__) if means else None
 
 
-def regrets(results: StudyResults, apart: Collection[str] = ()) -> dict[str, Regret]:
+def regrets(results: StudyResults) -> dict[str, Regret]:
     """
     Distance of every policy from the best one, seed by seed, the best one chosen on the other seeds.
 
     Args:
         results ([`~trl_amft.reporting.study_results.StudyResults`]):
             Results of a study.
-        apart (`Collection[str]`, *optional*):
-            Policies that are left out, also as the best one.
 
     Returns:
         `dict[str, Regret]`: by policy; those that have no condition with two seeds are not in it.
@@ -66,10 +61,9 @@ def regrets(results: StudyResults, apart: Collection[str] = ()) -> dict[str, Reg
         of = {
             policy: {row["seed"]: row["accuracy"] for row in results.cells.get((policy, condition), [])}
             for policy in results.policies
-            if policy not in apart
         }
         for seed in sorted({seed for scores in of.values() for seed in scores}):
-            best = best_on_other_seeds(results, condition, seed, apart)
+            best = best_on_other_seeds(results, condition, seed)
             for policy, scores in of.items():
                 if best is not None and seed in scores:
                     distance = of[best][seed] - scores[seed]

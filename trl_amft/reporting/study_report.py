@@ -84,9 +84,11 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         lines += [f"`{ORACLE}` is the best in hindsight of {', '.join(study.oracle)} ({named}).", ""]
     for name in (name for name in study.baselines if name in results.policies):
         lines += [f"## Difference to `{name}`, paired by seed", "", *_table(results, _difference(results, name)), ""]
-    lines += _regret(results, "Regret", [])
+    lines += _regret(results, "Regret")
     if set(study.apart) & {policy for policy, _ in results.cells}:
-        lines += _regret(results, f"Regret without {', '.join(f'`{name}`' for name in study.apart)}", study.apart)
+        lines += _regret(
+            results.without(study.apart), f"Regret without {', '.join(f'`{name}`' for name in study.apart)}"
+        )
     for name in (name for name in study.reach if name in results.policies):
         lines += [f"## Thousand rollouts until the final accuracy of `{name}`", ""]
         lines += [*_table(results, _reached(results, name)), ""]
@@ -122,8 +124,8 @@ def _table(results: StudyResults, cell) -> list[str]:
     return lines
 
 
-def _regret(results: StudyResults, title: str, apart: list[str]) -> list[str]:
-    found = regrets(results, apart)
+def _regret(results: StudyResults, title: str) -> list[str]:
+    found = regrets(results)
     if not found:
         return []
     cell = lambda policy, condition: _number(found[policy].by_condition.get(condition), sign=True)  # noqa: E731
@@ -137,8 +139,6 @@ def _regret(results: StudyResults, title: str, apart: list[str]) -> list[str]:
     head, rule, *rows = _table(results, lambda policy, condition: cell(policy, condition) if policy in found else "–")
     lines += [f"{head} worst |", f"{rule}---|"]
     for row, policy in zip(rows, results.policies, strict=True):
-        if policy in apart:
-            continue
         worst = f"{found[policy].by_condition[found[policy].worst].mean:+.3f}" if policy in found else "–"
         lines.append(f"{row} {worst} |")
     losing, pairs = share_that_loses(found, LOSS)

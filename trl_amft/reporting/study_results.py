@@ -3,8 +3,8 @@
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Any
@@ -101,6 +101,10 @@ class StudyResults:
     cells: dict[tuple[str, str], list[dict[str, Any]]]
     refused: dict[tuple[str, str], str]
     best_of: dict[str, str]
+
+    def without(self, policies: Collection[str]) -> "StudyResults":
+        """The same as if these policies were no part of the study."""
+        return replace(self, policies=[policy for policy in self.policies if policy not in policies])
 
     def accuracy(self, policy: str, condition: str) -> SeedMean | None:
         """Final held-out accuracy of a pair."""
