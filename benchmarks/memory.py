@@ -21,8 +21,8 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
 
+from trl_amft.demonstrations.supervised_head import add_supervised_head
 from trl_amft.losses import sft_loss, token_loss
-from trl_amft.supervised_head import add_supervised_head
 
 
 def allocations(record: profile) -> tuple[int, int]:

@@ -13,8 +13,8 @@ from itertools import islice
 
 from common import append_result, print_table
 
-from trl_amft.demonstrations import COMPLETION_IDS, PROMPT_IDS
-from trl_amft.supervised_segment import by_length
+from trl_amft.demonstrations.supervised_segment import by_length
+from trl_amft.demonstrations.tokenizer import COMPLETION_IDS, PROMPT_IDS
 from trl_amft.tasks import load_task
 
 

@@ -13,7 +13,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toy
 from trl_amft import AMFTConfig, AMFTTrainer
-from trl_amft.model_card import PAPER_STATUS
+from trl_amft.runtime.model_card import PAPER_STATUS
 
 
 SCRIPT = """

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from .amft_config import AMFTConfig
     from .amft_trainer import AMFTTrainer
     from .callbacks import MixingWeightCallback
-    from .preemption import StopOnSignal
+    from .runtime.preemption import StopOnSignal
 
 
 __version__ = "0.1.0"
@@ -22,7 +22,7 @@ _PLACES = {
     "AMFTConfig": "amft_config",
     "AMFTTrainer": "amft_trainer",
     "MixingWeightCallback": "callbacks",
-    "StopOnSignal": "preemption",
+    "StopOnSignal": "runtime.preemption",
 }
 
 

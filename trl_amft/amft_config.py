@@ -6,9 +6,9 @@ from typing import Any
 
 from trl import GRPOConfig
 
-from .advantage_baseline import check_baseline
 from .config_ranges import check_ranges
 from .mixing import MIXING_POLICIES, PAPER_SETTINGS, MixingPolicy
+from .rollouts.advantage_baseline import check_baseline
 
 
 def _help(text: str) -> dict[str, str]:

@@ -13,30 +13,29 @@ from torch import Tensor, nn
 from transformers import TrainerCallback
 from trl.trainer.utils import get_config_model_id
 
-from . import input_checks
 from .amft_config import AMFTConfig
 from .callbacks import MixingWeightCallback
-from .checkpoints import StepStart, check_world_size, load_evidence, save_evidence, save_whole, saved_on_failure
-from .demonstration_source import MapDemonstrations, StreamDemonstrations, read_demonstrations
+from .demonstrations.paired import PairedDemonstrations
+from .demonstrations.source import MapDemonstrations, StreamDemonstrations, read_demonstrations
+from .demonstrations.source_rotation import SourceRotation, SourceWindows
+from .demonstrations.supervised_segment import SupervisedSegment
 from .gradient_moments import GradientMoments
 from .gradient_sketch import GradientSketch
 from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
 from .mixing import MixingPolicy, MixingSignals
 from .mixing.per_source import AMFTSourcesPolicy
-from .model_card import PAPER, append_paper_status
-from .paired_demonstrations import PairedDemonstrations
-from .prompt_sampler import PromptSampler
-from .rollout_server import guard_server
-from .rollout_signals import RolloutSignals
+from .rollouts.prompt_sampler import PromptSampler
+from .rollouts.server import guard_server
+from .rollouts.signals import RolloutSignals
+from .rollouts.weighed_rollouts import WeighedRollouts
+from .runtime import checkpoints, input_checks
+from .runtime.model_card import PAPER, append_paper_status
+from .runtime.self_check import filter_by_reward, run_self_check
 from .segment_order import SegmentOrder
-from .self_check import filter_by_reward, run_self_check
 from .sharding import open_gradients
-from .source_rotation import SourceRotation, SourceWindows
 from .step_metrics import step_metrics
-from .supervised_segment import SupervisedSegment
 from .two_segment_step import TwoSegmentStep
-from .weighed_rollouts import WeighedRollouts
 
 
 class AMFTTrainer(WeighedRollouts):
@@ -69,7 +68,7 @@ class AMFTTrainer(WeighedRollouts):
     _name = "AMFT"
     _paper = PAPER
     staging_folder: str | None = None  # Where a checkpoint is being written, as long as it is.
-    step_start: StepStart | None = None
+    step_start: checkpoints.StepStart | None = None
 
     def __init__(
         self,
@@ -165,17 +164,17 @@ class AMFTTrainer(WeighedRollouts):
     def train(self, resume_from_checkpoint=None, *args, **kwargs):
         """
         Train; see [`~transformers.Trainer.train`]. Tells about the demonstrations first. A run that is ended by its
-        rewards or by the vLLM server is saved before the [`~trl_amft.checkpoints.ResumableError`].
+        rewards or by the vLLM server is saved before the [`~trl_amft.runtime.checkpoints.ResumableError`].
         """
         # A run that was broken off in this object, or finished, leaves nothing to the next.
         self._micro_step, self._step, self._buffered_inputs, self.step_algebra = 0, 0, None, None
         self._last_loaded_step, self.step_start = -1, None
         self.window.clear()
         if self.is_deepspeed_enabled and resume_from_checkpoint:
-            check_world_size(resume_from_checkpoint, self.args)
+            checkpoints.check_world_size(resume_from_checkpoint, self.args)
         if self.demonstrations is not None:
             run_self_check(self)
-        with saved_on_failure(self):
+        with checkpoints.saved_on_failure(self):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _get_train_sampler(self, dataset=None):
@@ -205,7 +204,7 @@ class AMFTTrainer(WeighedRollouts):
         return (1.0 - self.mixing_weight) * self._rl_loss + sft_part - (self._rl_loss - loss)
 
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
-        self.step_start = StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
+        self.step_start = checkpoints.StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
         if self.step_algebra is None:
             assert self.optimizer is not None
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
@@ -282,17 +281,17 @@ class AMFTTrainer(WeighedRollouts):
         return self.staging_folder or super()._get_output_dir(trial)
 
     def _save_checkpoint(self, model, trial):
-        save_whole(self, partial(super()._save_checkpoint, model, trial), self._get_output_dir(trial))
+        checkpoints.save_whole(self, partial(super()._save_checkpoint, model, trial), self._get_output_dir(trial))
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
         if self._has_evidence:
-            save_evidence(self, output_dir)
+            checkpoints.save_evidence(self, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint and self._has_evidence:
-            load_evidence(self, checkpoint)
+            checkpoints.load_evidence(self, checkpoint)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):  # type: ignore[override]  # as TRL's
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)

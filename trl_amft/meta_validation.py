@@ -15,10 +15,10 @@ from datasets import Dataset
 from torch import Tensor
 from transformers import TrainerCallback
 
-from .input_checks import check_validation
 from .losses import policy_gradient_loss
-from .random_state import random_state, set_random_state
-from .rollout_signals import GROUP_VARIES
+from .rollouts.signals import GROUP_VARIES
+from .runtime.input_checks import check_validation
+from .runtime.random_state import random_state, set_random_state
 
 
 if TYPE_CHECKING:

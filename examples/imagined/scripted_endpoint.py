@@ -12,7 +12,7 @@ import argparse
 import json
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from trl_amft import imagination
+from trl_amft.data import imagination
 from trl_amft.tasks.twenty_questions import QUESTIONS, THINGS, script
 
 

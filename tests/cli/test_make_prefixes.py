@@ -8,8 +8,8 @@ from transformers import AutoTokenizer
 
 from trl_amft.cli import make_prefixes, prefix_model
 from trl_amft.cli.arguments import parse_recipe
+from trl_amft.data.prefixes import TIME_IS_UP
 from trl_amft.evaluation.samplers import Sample, Sampling
-from trl_amft.prefixes import TIME_IS_UP
 from trl_amft.tiny_model import build_character_tokenizer, save_tiny_model
 
 

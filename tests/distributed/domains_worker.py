@@ -22,7 +22,7 @@ import_utils.is_vllm_available = lambda *args, **kwargs: False
 import toy  # noqa: E402
 from trl_amft import AMFTTrainer  # noqa: E402
 from trl_amft.cli.leave import leave  # noqa: E402
-from trl_amft.domains import DomainReward, mix_domains  # noqa: E402
+from trl_amft.data.domains import DomainReward, mix_domains  # noqa: E402
 from trl_amft.rewards import ExplorationReward  # noqa: E402
 
 

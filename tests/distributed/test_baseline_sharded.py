@@ -35,4 +35,4 @@ def test_a_value_that_is_no_number_on_one_process_stops_all(tmp_path):
     assert outcome.returncode != 0
     line = "step 0: a row has p_term=nan: give a finite number, or nothing to leave it to the group"
     for rank in (0, 1):
-        assert f"[rank{rank}]: trl_amft.checkpoints.ResumableError: {line}" in outcome.stderr, outcome.stderr
+        assert f"[rank{rank}]: trl_amft.runtime.checkpoints.ResumableError: {line}" in outcome.stderr, outcome.stderr

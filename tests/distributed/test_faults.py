@@ -37,7 +37,7 @@ def test_a_reward_that_raises_on_one_process_stops_all(failing_run, tmp_path):
     errors = failing_run("raises on one")
     message = "step 4: the reward function 'reward' failed (process 1: ZeroDivisionError: no judge); resume from "
     for rank in (0, 1):
-        assert f"[rank{rank}]: trl_amft.reward_errors.RewardError: {message}" in errors, errors[-5000:]
+        assert f"[rank{rank}]: trl_amft.rollouts.reward_errors.RewardError: {message}" in errors, errors[-5000:]
     assert (tmp_path / "run-2" / "checkpoint-4" / "trainer_state.json").is_file()
 
 

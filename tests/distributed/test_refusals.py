@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import toy
-from test_bad_input import one_line
-from trl_amft.input_checks import check_distributed
+from messages import one_line
+from trl_amft.runtime.input_checks import check_distributed
 from trl_amft.sharding.zero import FlatGradients, zero_gradients
 
 
@@ -41,7 +41,7 @@ def test_fsdp_version(tmp_path):
     ids=["old", "stage 0", "parameters on nvme", "optimizer on nvme", "fp16"],
 )
 def test_deepspeed(tmp_path, monkeypatch, found, state, parts):
-    monkeypatch.setattr("trl_amft.input_checks.version", lambda package: found)
+    monkeypatch.setattr("trl_amft.runtime.input_checks.version", lambda package: found)
     with pytest.raises(ValueError) as error:
         check_distributed(state, toy.config(tmp_path))
     one_line(error, *parts)
@@ -51,7 +51,7 @@ def test_deepspeed(tmp_path, monkeypatch, found, state, parts):
 @pytest.mark.parametrize("device", ["none", "cpu"])
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_deepspeed_stages(tmp_path, monkeypatch, stage, device):
-    monkeypatch.setattr("trl_amft.input_checks.version", lambda package: "0.20.0")
+    monkeypatch.setattr("trl_amft.runtime.input_checks.version", lambda package: "0.20.0")
     check_distributed(deepspeed(stage=stage, offload_optimizer={"device": device}), toy.config(tmp_path))
 
 

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, Auto
 
 from trl_amft.cli import evaluate
 from trl_amft.cli.evaluate import main
-from trl_amft.demonstration_pictures import pictures_of
+from trl_amft.demonstrations.pictures import pictures_of
 from trl_amft.evaluation import evaluate_held_out
 from trl_amft.evaluation.run_set import fingerprint, problem_id
 from trl_amft.evaluation.samplers import PromptError, Sampling, TransformersSampler, VllmSampler

@@ -9,7 +9,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 import toy
 from trl_amft import AMFTTrainer
-from trl_amft.paired_demonstrations import SLOT
+from trl_amft.demonstrations.paired import SLOT
 
 
 GENERATIONS = 4

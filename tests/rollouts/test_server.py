@@ -15,8 +15,9 @@ import torch
 from fake_server import GENERATE, UPDATE, FakeServer, without_gpu_transfer
 
 import toy
-from trl_amft import AMFTTrainer, rollout_server
-from trl_amft.rollout_server import GuardedClient, RolloutServerError
+from trl_amft import AMFTTrainer
+from trl_amft.rollouts import server as rollout_server
+from trl_amft.rollouts.server import GuardedClient, RolloutServerError
 from trl_amft.segment_order import SegmentOrder
 from trl_amft.two_segment_step import TwoSegmentStep
 
@@ -244,5 +245,5 @@ def test_every_process_stops(tmp_path, path):
         run = start_two(tmp_path, server)
     assert run.returncode != 0
     for rank in (0, 1):
-        assert f"[rank{rank}]: trl_amft.rollout_server.RolloutServerError: step 2: " in run.stderr, run.stderr[-5000:]
+        assert f"[rank{rank}]: trl_amft.rollouts.server.RolloutServerError: step 2: " in run.stderr, run.stderr[-5000:]
     assert (tmp_path / "checkpoint-2" / "trainer_state.json").is_file()

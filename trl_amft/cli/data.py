@@ -8,8 +8,8 @@ from datasets import Dataset, IterableDataset, load_dataset
 
 from ..amft_config import AMFTConfig
 from ..compat import as_mapping
-from ..domains import DOMAIN, mix_domains
-from ..input_checks import check_arguments, demonstration_column, needs_demonstrations
+from ..data.domains import DOMAIN, mix_domains
+from ..runtime.input_checks import check_arguments, demonstration_column, needs_demonstrations
 from ..tasks import load_task
 from .data_checks import check_demonstrations, check_prompts, check_rewards
 from .recipe_fields import RecipeArguments

@@ -7,8 +7,8 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from ..demonstrations import check_columns, to_prompt_completion
-from ..domains import DomainReward, LoggedByDomain
+from ..data.domains import DomainReward, LoggedByDomain
+from ..demonstrations.tokenizer import check_columns, to_prompt_completion
 from ..rewards import ExplorationReward
 from .usage import UsageError
 

@@ -12,8 +12,8 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from ..domains import shares_of
-from ..mixture_surrogate import (
+from ..data.domains import shares_of
+from ..data.mixture_surrogate import (
     MOST_DOMAINS,
     best_weights,
     fit_surrogate,

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from .. import imagination
+from ..data import imagination
+from ..data.imagination import Scenario
 from ..evaluation.samplers import derived_seed
-from ..imagination import Scenario
 from .evaluate_arguments import OneLineParser
 from .kept_steps import KeptSteps
 from .output_file import check_output
@@ -119,7 +119,7 @@ def read_scenario(path: str) -> Scenario:
             YAML file.
 
     Returns:
-        [`~trl_amft.imagination.Scenario`]
+        [`~trl_amft.data.imagination.Scenario`]
     """
     known = list(Scenario.__dataclass_fields__)
     given = read_recipe(path)

@@ -15,11 +15,11 @@ from rich.progress import Progress
 from rich.table import Table
 from trl.trainer.utils import get_callable_name, is_async_callable
 
-from ..demonstrations import without_opened_tag
+from ..data.prefixes import Prefix, mean_reward, prefix_rows, prefixes_of
+from ..demonstrations.tokenizer import without_opened_tag
 from ..evaluation.checkpoint import weights_fingerprint
 from ..evaluation.run_set import fingerprint
 from ..evaluation.samplers import Sample, Sampling, derived_seed, gpu_with_vllm
-from ..prefixes import Prefix, mean_reward, prefix_rows, prefixes_of
 from .arguments import Recipe, parse_recipe
 from .data import load_data
 from .evaluate_arguments import OneLineParser

@@ -6,9 +6,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ..compat import as_mapping
+from ..data.prefixes import without_bos
 from ..evaluation.generation import render_prompts, text_tokenizer
 from ..evaluation.samplers import Sampling, TransformersSampler, VllmSampler, gpu_with_vllm, positions_of
-from ..prefixes import without_bos
 from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe
 from .model_folder import folder_with_config

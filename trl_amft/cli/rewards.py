@@ -11,7 +11,7 @@ from typing import Any
 import trl.rewards
 from trl.trainer.utils import is_async_callable
 
-from ..domains import DomainReward, LoggedByDomain
+from ..data.domains import DomainReward, LoggedByDomain
 from ..rewards import ExplorationReward
 from .usage import UsageError, suggest
 
@@ -97,7 +97,7 @@ def load_domain_rewards(paths: dict[str, list[str]], weights: dict[str, float]) 
             Domains of the mixture; empty where there is none.
 
     Returns:
-        `list[Callable]`: [`~trl_amft.domains.DomainReward`]s.
+        `list[Callable]`: [`~trl_amft.data.domains.DomainReward`]s.
     """
     found: list[Callable] = []
     for domain, names in paths.items():

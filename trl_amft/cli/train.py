@@ -15,11 +15,11 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
 from .. import __version__
-from ..checkpoints import ResumableError
 from ..compat import as_mapping, installed_versions
-from ..preemption import StopOnSignal
 from ..reporting.run_table import run_table
 from ..reporting.watch import watch
+from ..runtime.checkpoints import ResumableError
+from ..runtime.preemption import StopOnSignal
 from ..tiny_model import build_tiny_model, save_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data

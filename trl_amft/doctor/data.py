@@ -14,10 +14,10 @@ from trl.trainer.utils import is_async_callable
 from ..cli.arguments import Recipe
 from ..cli.data import RunData
 from ..compat import as_mapping
-from ..demonstration_pictures import pictures_of
-from ..demonstrations import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer, to_prompt_completion
-from ..input_checks import needs_demonstrations
-from ..self_check import token_problems
+from ..demonstrations.pictures import pictures_of
+from ..demonstrations.tokenizer import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer, to_prompt_completion
+from ..runtime.input_checks import needs_demonstrations
+from ..runtime.self_check import token_problems
 from ..tiny_model import build_character_tokenizer, build_tiny_model
 from .findings import NOTE, OK, Finding, problem
 

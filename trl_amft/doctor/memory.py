@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from ..supervised_head import TILE
+from ..demonstrations.supervised_head import TILE
 
 
 SKETCH = 1_048_573 * 4  # one of 2W

@@ -8,7 +8,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from ..cli.arguments import Recipe
 from ..compat import installed_versions
-from ..input_checks import needs_demonstrations
+from ..runtime.input_checks import needs_demonstrations
 from .findings import NOTE, OK, Finding, gigabytes, problem
 from .memory import CACHE, PHASES, STAYS, Sizes, memory, sizes_of
 

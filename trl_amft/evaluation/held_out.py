@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..demonstration_pictures import pictures_of
+from ..demonstrations.pictures import pictures_of
 from .generation import generate, text_tokenizer, tokenize_prompts, undisturbed
 from .scoring import score
 

@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from ..demonstration_pictures import pictures_of
+from ..demonstrations.pictures import pictures_of
 from .checkpoint import Checkpoint
 from .errors import EvaluationError, unanswerable
 from .generation import render_prompts, text_tokenizer, tokenize_prompts

@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..demonstration_pictures import pictures_digest, pictures_of
+from ..demonstrations.pictures import pictures_digest, pictures_of
 from ..grading.answer_keys import answer_key
 from .errors import EvaluationError, unanswerable
 from .samplers import PromptError, Sample, Sampler, derived_seed

@@ -17,7 +17,7 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 
-from ..demonstration_pictures import pictures_digest
+from ..demonstrations.pictures import pictures_digest
 
 
 def exploration_term(tokens: int, full_length: int, judged: float | None = None, judge_share: float = 0.0) -> float:

@@ -3,7 +3,7 @@
 The default is `Elliott/Openr1-Math-46k-8192`: rows with `prompt` (system and user turn), `target` (the demonstration,
 an assistant turn, or nothing) and `reward_model` with the ground truth. `maths_fields.py` has the other names that
 columns may have. A demonstration that opens its thinking where the model's generation prompt has opened it already
-loses that tag where it is rendered, see [`~trl_amft.demonstrations.DemonstrationTokenizer`].
+loses that tag where it is rendered, see [`~trl_amft.demonstrations.tokenizer.DemonstrationTokenizer`].
 """
 
 import json

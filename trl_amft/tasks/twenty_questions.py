@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..demonstration_weights import WEIGHT, advantage_weights
+from ..demonstrations.weights import WEIGHT, advantage_weights
 from .task import Task
 
 

@@ -1,0 +1,279 @@
+"""Runs that cannot start, and runs that something breaks on the way: what is said, what is kept, what goes on."""
+
+import math
+from functools import partial
+
+import pytest
+import torch
+from test_bad_input import trainer
+from transformers import TrainerCallback
+
+import toy
+from messages import one_line
+from trl_amft.rollouts.reward_errors import RewardError
+from trl_amft.runtime.input_checks import check_validation
+
+
+def refused(tmp_path, *args, **kwargs):
+    """Refused when the trainer is built."""
+    with pytest.raises(ValueError) as error:
+        trainer(tmp_path, *args, **kwargs)
+    return error
+
+
+def test_filter_that_drops_all(tmp_path):
+    error = refused(tmp_path, demonstration_min_reward=2.0)
+    one_line(error, "64 low_reward", "lower demonstration_min_reward")
+    assert "used" not in str(error.value) and "max_demonstration_length" not in str(error.value)
+
+
+def test_filter_of_a_stream(tmp_path):
+    error = refused(tmp_path, toy.demonstration_set().to_iterable_dataset(), demonstration_min_reward=0.5)
+    one_line(error, "demonstration_min_reward=0.5", "IterableDataset", "load them without streaming")
+
+
+def test_filter_without_the_columns_of_the_reward(tmp_path):
+    def needs_answer(completions, answer, **kwargs):
+        return [0.0] * len(completions)
+
+    error = refused(tmp_path, reward=needs_answer, demonstration_min_reward=0.5)
+    one_line(error, "demonstration_min_reward=0.5", "'answer'", "give them the columns")
+
+
+OPTIMIZERS = {
+    "SGD": partial(torch.optim.SGD, lr=0.1),
+    "AdamW": partial(torch.optim.AdamW, amsgrad=True),
+    "Adam": partial(torch.optim.Adam, weight_decay=0.1),
+}
+
+
+REMEDY = "set optim='adamw_torch' or meta_preconditioner='sgd'"
+
+
+@pytest.mark.parametrize("name", ["Adafactor", *OPTIMIZERS])
+def test_optimizer_that_is_not_adamw(tmp_path, name):
+    how = {"optimizer": OPTIMIZERS[name]} if name in OPTIMIZERS else {"optim": "adafactor"}
+    with pytest.raises(ValueError) as error:
+        trainer(tmp_path, **how)
+    one_line(error, "meta_preconditioner='adamw'", name, REMEDY)
+
+
+def test_optimizer_that_turns_out_otherwise(tmp_path):
+    """One that is built or replaced after the trainer is judged before its first update."""
+    run = trainer(tmp_path)
+    run.optimizer = OPTIMIZERS["AdamW"](run.model.parameters())
+    before = toy.parameters(run)
+    with pytest.raises(ValueError) as error:
+        run.train()
+    one_line(error, "meta_preconditioner='adamw'", "AdamW without amsgrad", REMEDY)
+    assert run.state.global_step == 0
+    assert all(torch.equal(value, before[key]) for key, value in toy.parameters(run).items())
+
+
+def test_optimizers_that_fit(tmp_path):
+    sgd = OPTIMIZERS["SGD"]
+    run = trainer(tmp_path, meta_preconditioner="sgd", meta_window=1, max_steps=3, optimizer=sgd)
+    run.train()
+    assert run.mixing_callback.policy.updates > 0
+    trainer(tmp_path, mixing_policy="fixed", optimizer=sgd)
+    for fits in (torch.optim.AdamW, torch.optim.Adam):
+        trainer(tmp_path, optimizer=fits)
+
+
+def test_validation_without_a_way_to_score(tmp_path):
+    run = trainer(tmp_path)
+    run._is_vlm = True
+    with pytest.raises(ValueError) as error:
+        check_validation(run, 2)
+    one_line(error, "meta_gradient='validation'", "images", "use meta_gradient='lagged'")
+    run._is_vlm = False
+    for name in ("environments", "rollout_func"):
+        setattr(run, name, [object()])
+        with pytest.raises(ValueError) as error:
+            check_validation(run, 2)
+        setattr(run, name, None)
+        one_line(error, "meta_gradient='validation'", "environment", "use 'lagged'")
+    check_validation(run, 2)
+
+
+SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "meta_window": 1}
+
+
+def failing(what, at=3):
+    """The dense reward, until `what` replaces its answer at one step (None: at every step)."""
+
+    def reward(completions, trainer_state, **kwargs):
+        values = toy.dense_reward(None, completions)
+        return what(values) if at is None or trainer_state.global_step == at else values
+
+    return reward
+
+
+def explode(values):
+    raise ZeroDivisionError("no judge\nsecond line")
+
+
+@pytest.mark.parametrize(
+    ("what", "parts"),
+    [
+        (explode, ["the reward function 'reward' failed (ZeroDivisionError: no judge)"]),
+        (
+            lambda values: values[1:],
+            ["'reward' failed (ValueError", "returned 7 rewards, but 8 were expected"],
+        ),
+        (lambda values: ["high"] * len(values), ["'reward' failed (ValueError"]),
+        (lambda values: [math.inf, *values[1:]], ["'reward'", "returned inf", "return finite rewards"]),
+        (lambda values: [*values[1:], -math.inf], ["'reward'", "returned inf", "return finite rewards"]),
+    ],
+    ids=["raises", "wrong length", "text", "inf", "minus inf"],
+)
+def test_failing_reward_loses_nothing(tmp_path, what, parts):
+    """The step before the failure is saved, and resumed as if nothing had happened."""
+    whole = trainer(tmp_path / "whole", **SAVING)
+    whole.train()
+    with pytest.raises(RewardError) as error:
+        trainer(tmp_path / "broken", reward=failing(what), **SAVING).train()
+    checkpoint = tmp_path / "broken" / "checkpoint-3"
+    one_line(error, "step 3: ", f"resume from {checkpoint}", *parts)
+    repaired = trainer(tmp_path / "broken", **SAVING)
+    repaired.train(resume_from_checkpoint=str(checkpoint))
+    assert weights(repaired) == weights(whole)
+    for name, value in toy.parameters(whole).items():
+        assert torch.equal(toy.parameters(repaired)[name], value), name
+    assert repaired.mixing_callback.policy.updates == 4, "the evidence of the first steps was not lost"
+
+
+def test_failing_asynchronous_reward(tmp_path):
+    async def reward(completions, **kwargs):
+        raise OSError("judge is out of reach")
+
+    with pytest.raises(RewardError) as error:
+        trainer(tmp_path, reward=reward, **SAVING).train()
+    one_line(error, "'reward' failed (OSError: judge is out of reach)")
+
+
+def test_failing_reward_in_the_first_step(tmp_path):
+    with pytest.raises(RewardError) as error:
+        trainer(tmp_path / "new", reward=failing(explode, at=0), **SAVING).train()
+    one_line(error, "step 0: ", "nothing was trained yet")
+
+
+def test_failing_reward_on_a_full_disk(tmp_path, monkeypatch):
+    """The checkpoint that is there already is named."""
+    run = trainer(tmp_path, reward=failing(explode), **SAVING)
+    save = run._save_rng_state
+
+    def full(folder):
+        if run.state.global_step == 3:
+            raise OSError("no space left on device")
+        save(folder)
+
+    monkeypatch.setattr(run, "_save_rng_state", full)
+    with pytest.raises(RewardError) as error:
+        run.train()
+    one_line(error, f"resume from {tmp_path / 'checkpoint-2'}")
+
+
+def weights(run):
+    return [log["amft/mu"] for log in run.state.log_history if "amft/mu" in log]
+
+
+@pytest.mark.parametrize(
+    "what",
+    # The mean of eight times 0.1 is not 0.1 in float32, so the advantages of the last case are not quite zero.
+    [lambda v: [None] * len(v), lambda v: [math.nan] * len(v), lambda v: [0.1] * len(v)],
+    ids=["None", "NaN", "zero variance"],
+)
+def test_rewards_that_say_nothing_leave_mu_alone(tmp_path, what):
+    run = trainer(tmp_path, reward=failing(what, at=None), max_steps=4, meta_window=1, num_generations=8)
+    before = toy.parameters(run)
+    run.train()
+    assert weights(run) == [0.5] * 4
+    policy = run.mixing_callback.policy
+    assert (policy.updates, policy.skipped, policy.normalizer.count) == (0, 4, 0)
+    assert all(map(math.isfinite, toy.losses(run)))
+    for name, value in toy.parameters(run).items():
+        assert value.isfinite().all() and not torch.equal(value, before[name]), f"{name}: imitation must go on"
+
+
+@pytest.mark.parametrize("what", [lambda v: [None] * len(v), lambda v: [math.nan] * len(v)], ids=["None", "NaN"])
+def test_one_silent_step_skips_one_update(tmp_path, what):
+    run = trainer(tmp_path, reward=failing(what), max_steps=6, meta_window=1)
+    run.train()
+    mu = weights(run)
+    assert mu[3] == mu[2] and mu[4] != mu[3]
+    # The first two steps have nothing to judge, the silent one judges nothing.
+    assert run.mixing_callback.policy.updates == 3
+
+
+def test_rows_without_a_reward_are_left_out(tmp_path):
+    run = trainer(tmp_path, reward=failing(lambda v: [None, *v[1:]], at=None), max_steps=4, meta_window=1)
+    run.train()
+    assert run.mixing_callback.policy.updates == 2
+    assert all(map(math.isfinite, toy.losses(run)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "updates"),
+    [
+        ({"max_completion_length": 1, "max_demonstration_length": 4}, 3),
+        ({"max_completion_length": 1, "max_demonstration_length": 4, "mask_truncated_completions": True}, 0),
+        (
+            {
+                "generation_kwargs": {"forced_eos_token_id": 1},
+                "max_completion_length": 1,
+                "max_demonstration_length": 4,
+            },
+            0,
+        ),
+    ],
+    ids=["one token", "all masked", "EOS at once"],
+)
+def test_completions_without_tokens(tmp_path, settings, updates):
+    settings = {"max_completion_length": 1, "max_demonstration_length": 4, "mu_entropy_lr": 0.01, **settings}
+    run = trainer(tmp_path, max_steps=5, meta_window=1, learning_rate=1e-4, **settings)
+    run.train()
+    assert run.state.global_step == 5
+    policy = run.mixing_callback.policy
+    assert policy.updates == updates
+    assert all(math.isfinite(value) for value in policy.state().values() if value is not None)
+    assert all(map(math.isfinite, toy.losses(run)))
+    assert all(value.isfinite().all() for value in toy.parameters(run).values())
+
+
+class PoisonedStep(TrainerCallback):
+    """Puts a value into the gradient of one segment of one step, and keeps it from the parameters."""
+
+    def __init__(self, run, segment, step, value):
+        self.step, self.passes, self.done = step, 0, False
+
+        def hook(grad):
+            # Backward passes of a step: first that of the rollouts, then that of the demonstrations.
+            self.passes += run.state.global_step == step
+            here = run.state.global_step == step and self.passes == segment
+            return torch.full_like(grad, value) if here else grad
+
+        next(run.model.parameters()).register_hook(hook)
+
+    def on_pre_optimizer_step(self, args, state, control, model, **kwargs):
+        if state.global_step == self.step:
+            self.done = any(p.grad.isnan().any() for p in model.parameters())
+            for parameter in model.parameters():
+                parameter.grad.nan_to_num_(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("segment", [1, 2], ids=["RL", "SFT"])
+@pytest.mark.parametrize("normalization", ["rms", "none"])
+def test_non_finite_gradient_skips_one_update(tmp_path, segment, value, normalization):
+    run = trainer(tmp_path, max_steps=7, meta_window=1, mu_entropy_lr=0.01, meta_normalization=normalization)
+    poisoned = PoisonedStep(run, segment, step=3, value=value)
+    run.add_callback(poisoned)
+    run.train()
+    assert poisoned.done
+    mu, policy = weights(run), run.mixing_callback.policy
+    assert mu[3] == mu[2] and len(set(mu[3:])) > 1
+    # Nothing to judge in steps 0, 1 and 4; in step 3 the judgement or the gradients are not finite.
+    assert (policy.updates, policy.skipped) == (3, 4)
+    assert all(math.isfinite(number) for number in policy.state().values())
+    assert all(tensor.isfinite().all() for tensor in toy.parameters(run).values())

@@ -1,0 +1,1 @@
+"""Data made for training: shares of domains, prefixes of solutions, imagined conversations."""

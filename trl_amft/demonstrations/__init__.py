@@ -1,0 +1,1 @@
+"""The supervised segment of a step: which demonstrations, as which tokens, and how much each counts."""

@@ -1,0 +1,177 @@
+"""
+Rollouts from a vLLM server: what is done until it answers, and what if it does not.
+
+While the server generates, the trainer's devices have nothing to do, so the demonstrations of the same step run then.
+A server that dies or does not answer ends the run with a checkpoint, on every process.
+
+Only the main process talks to the server; the others wait for what it broadcasts. So a failure there is kept until
+that point and raised by all together. A request that broke off in the middle is not repeated: a server that came back
+in between would answer with the weights that it was started with.
+"""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import broadcast_object_list
+from torch import Tensor
+from trl.generation.vllm_client import VLLMClient
+
+from ..compat import before_rollouts_are_shared
+from ..runtime.checkpoints import ResumableError
+
+
+if TYPE_CHECKING:
+    from ..amft_trainer import AMFTTrainer
+
+
+# Further attempts to connect, and after an answer that says "later"; 2, 4, 8, … seconds apart.
+RETRIES = 4
+NOTHING_GENERATED: dict[str, list | None] = {
+    "prompt_ids": [],
+    "completion_ids": [],
+    "logprobs": None,
+    "logprob_token_ids": None,
+}
+
+
+class RolloutServerError(ResumableError):
+    """The vLLM server cannot be used any longer. Raised on every process."""
+
+
+class GuardedClient:
+    """
+    TRL's client of the server, which keeps a failure instead of raising it.
+
+    Args:
+        client (`VLLMClient`):
+            Of the main process.
+        timeout (`float`):
+            Seconds that one request may take.
+
+    Attributes:
+        meanwhile (`Callable[[], None]`, *optional*):
+            Called while the server generates. Only where all processes do so: not for requests that a rollout function
+            makes by itself.
+    """
+
+    meanwhile: Callable[[], None] | None = None
+
+    def __init__(self, client: VLLMClient, timeout: float):
+        # The client itself needs them, and nothing else does.
+        from requests.adapters import HTTPAdapter
+        from urllib3.util.retry import Retry
+
+        self.client = client
+        self.failure: Exception | None = None
+        retry = Retry(
+            connect=RETRIES,
+            status=RETRIES,
+            read=0,
+            status_forcelist=[502, 503],
+            allowed_methods=["GET", "POST"],
+            backoff_factor=2,
+        )
+        client.session.mount("http://", HTTPAdapter(max_retries=retry))
+        client.session.mount("https://", HTTPAdapter(max_retries=retry))
+        request = client.session.request
+        session: Any = client.session
+        session.request = lambda *args, **kwargs: request(*args, **{"timeout": timeout, **kwargs})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
+
+    def generate(self, *args, **kwargs) -> dict[str, Any]:
+        answer: dict[str, Any] = {**NOTHING_GENERATED}
+
+        def ask() -> None:
+            nonlocal answer
+            try:
+                answer = self.client.generate(*args, **kwargs)
+            except Exception as error:
+                self.failure = error
+
+        if self.failure is None:
+            # A daemon: a run that ends meanwhile does not wait for the answer.
+            request = threading.Thread(target=ask, daemon=True)
+            request.start()
+            if self.meanwhile is not None:
+                self.meanwhile()
+            request.join()
+        return answer
+
+    def image_features(self, images: list) -> list:
+        try:
+            return self.client.image_features(images)
+        except Exception as error:
+            self.failure = error
+            return [None] * len(images)
+
+    def update_named_params(self, metadata: list[tuple], named_params: Iterator[tuple[str, Tensor]]) -> None:
+        try:
+            self.client.update_named_params(metadata, named_params)
+        except Exception as error:
+            self.failure = error
+            # Under ZeRO-3 every parameter is gathered by all processes.
+            for _ in named_params:
+                pass
+
+    def reset_prefix_cache(self) -> None:
+        if self.failure is not None:
+            return
+        try:
+            self.client.reset_prefix_cache()
+        except Exception as error:
+            self.failure = error
+
+
+def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
+    """
+    Watch the server of a trainer with `vllm_mode="server"` and use the time until it answers. Any other trainer is
+    left alone.
+
+    Requests time out before the other processes' collectives do.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            After its construction.
+        meanwhile (`Callable[[], None]`):
+            Called by every process while the server generates.
+    """
+    if not trainer.use_vllm or trainer.vllm_mode != "server":
+        return
+    generation: Any = trainer.vllm_generation
+    client = None
+    if trainer.accelerator.is_main_process:
+        client = generation.vllm_client = GuardedClient(generation.vllm_client, 0.9 * trainer.args.ddp_timeout)
+    generate, sync_weights = generation.generate, generation.sync_weights
+
+    def raise_together() -> None:
+        failure = client.failure if client is not None else None
+        shared = [None if failure is None else " ".join(str(failure).split())]
+        broadcast_object_list(shared)
+        if shared[0] is not None:
+            if client is not None:
+                client.failure = None
+            raise RolloutServerError(
+                f"the vLLM server failed ({shared[0]}): start it again and check its log"
+            ) from failure
+
+    def guarded_generate(*args, **kwargs):
+        if client is not None:
+            client.meanwhile = meanwhile
+        try:
+            # The main process has done it by then; what the others wait for there is its answer.
+            with before_rollouts_are_shared(meanwhile):
+                result = generate(*args, **kwargs)
+        finally:
+            if client is not None:
+                client.meanwhile = None
+        raise_together()
+        return result
+
+    def guarded_sync_weights():
+        sync_weights()
+        raise_together()
+
+    generation.generate, generation.sync_weights = guarded_generate, guarded_sync_weights

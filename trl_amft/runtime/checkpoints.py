@@ -1,0 +1,182 @@
+"""
+Checkpoints that are whole or not there, also when a run is killed while it saves, and one more when a run fails.
+
+A checkpoint is written into a folder of its own and takes its name when every process is done; older ones are deleted
+after that. What the meta-gradient has seen so far lies beside the optimizer's state. It is the same on every process
+and does not depend on their number.
+"""
+
+import glob
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from safetensors.torch import load_file, save_file
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
+
+from ..amft_config import AMFTConfig
+from .random_state import random_state, set_random_state
+
+
+if TYPE_CHECKING:
+    from ..amft_trainer import AMFTTrainer
+
+
+logger = logging.getLogger(__name__)
+EVIDENCE_FILE = "amft_evidence.safetensors"
+# Does not begin like a checkpoint, so that nobody takes it for one.
+STAGING_FOLDER = "saving"
+
+
+class ResumableError(RuntimeError):
+    """
+    Ends a run at a point where it can be saved. Raised on every process, none of which waits for another then.
+    """
+
+
+@dataclass(frozen=True)
+class StepStart:
+    """
+    What a step changes before it fails, as it was when the step began.
+
+    Args:
+        step (`int`):
+            Optimizer steps done before it.
+        demonstrations_consumed (`int`):
+            Demonstrations taken before it.
+        random (`dict[str, Any]`):
+            State of the random generators.
+    """
+
+    step: int
+    demonstrations_consumed: int
+    random: dict[str, Any] = field(default_factory=random_state)
+
+
+def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str) -> None:
+    """
+    Save a checkpoint so that a kill at any moment leaves it whole or absent, and older ones as they are.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            The trainer. While `save` runs, its output folder is another one.
+        save (`Callable[[], None]`):
+            Saves as transformers does; called on every process.
+        run_folder (`str`):
+            Where checkpoints belong.
+    """
+    args, state, accelerator = trainer.args, trainer.state, trainer.accelerator
+    staging = os.path.join(run_folder, STAGING_FOLDER)
+    name = f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}"
+    final = os.path.join(run_folder, name)
+    if accelerator.is_local_main_process:
+        shutil.rmtree(staging, ignore_errors=True)
+    accelerator.wait_for_everyone()
+    # The Hub gets the checkpoint under its own name, below.
+    push, args.push_to_hub = args.push_to_hub, False
+    trainer.staging_folder = staging
+    try:
+        save()
+    finally:
+        args.push_to_hub, trainer.staging_folder = push, None
+    if state.best_global_step == state.global_step:
+        state.best_model_checkpoint = final
+        if args.should_save:
+            state.save_to_json(os.path.join(staging, name, TRAINER_STATE_NAME))
+    accelerator.wait_for_everyone()
+    if accelerator.is_main_process:
+        _rename(staging, name, final)
+    accelerator.wait_for_everyone()
+    # Nodes without a common disk hold their own parts.
+    if accelerator.is_local_main_process and os.path.isdir(staging):
+        _rename(staging, name, final)
+    if push:
+        trainer._push_from_checkpoint(final)
+    if args.should_save:
+        best = state.best_model_checkpoint
+        rotate_checkpoints(
+            run_folder, save_total_limit=args.save_total_limit, best_model_checkpoint=best, use_mtime=True
+        )
+
+
+def _rename(staging: str, name: str, final: str) -> None:
+    if os.path.isdir(final):
+        os.rename(final, os.path.join(staging, "replaced"))
+    os.rename(os.path.join(staging, name), final)
+    shutil.rmtree(staging)
+
+
+@contextmanager
+def saved_on_failure(trainer: "AMFTTrainer") -> Iterator[None]:
+    """
+    Save the run where a [`ResumableError`] ends it, and say where.
+
+    Args:
+        trainer ([`AMFTTrainer`]):
+            The trainer that runs inside.
+    """
+    try:
+        yield
+    except ResumableError as error:
+        raise type(error)(f"step {trainer.state.global_step}: {error}; {_save_now(trainer)}") from error.__cause__
+
+
+def _save_now(trainer: "AMFTTrainer") -> str:
+    state, start = trainer.state, trainer.step_start
+    if state.global_step == 0:
+        return "nothing was trained yet"
+    if start is not None and start.step == state.global_step:
+        trainer.mixing_callback.demonstrations_consumed = start.demonstrations_consumed
+        set_random_state(start.random)
+    folder = trainer._get_output_dir(None)
+    try:
+        trainer._save_checkpoint(trainer.model, None)
+    except OSError as error:
+        logger.error("This step could not be saved: %s", error)
+    return f"resume from {get_last_checkpoint(folder)}"
+
+
+def save_evidence(trainer: "AMFTTrainer", folder: str) -> None:
+    """Write what the meta-gradient has seen so far; on the process that writes checkpoints."""
+    if trainer.args.should_save:
+        save_file(trainer.window.state_dict(), os.path.join(folder, EVIDENCE_FILE))
+
+
+def load_evidence(trainer: "AMFTTrainer", folder: str) -> None:
+    """Read it again; a file that does not fit, or is missing, leaves the window empty."""
+    path = os.path.join(folder, EVIDENCE_FILE)
+    if not os.path.isfile(path):
+        return
+    try:
+        trainer.window.load_state_dict(load_file(path), trainer.accelerator.device)
+    except ValueError as error:
+        logger.warning("%s: the evidence so far is dropped.", error)
+
+
+def check_world_size(resume_from_checkpoint: str | bool, args: AMFTConfig) -> None:
+    """
+    DeepSpeed's shards can only be read by as many processes as wrote them.
+
+    Args:
+        resume_from_checkpoint (`str` or `bool`):
+            Checkpoint; `True` means the newest one.
+        args ([`AMFTConfig`]):
+            Configuration of this run, under DeepSpeed.
+
+    Raises:
+        `ValueError`: one line with both numbers.
+    """
+    folder = resume_from_checkpoint
+    if isinstance(folder, bool):
+        folder = get_last_checkpoint(args.output_dir)
+    shards = glob.glob(os.path.join(folder or "", "global_step*", "*zero_pp_rank_*_optim_states.pt"))
+    if shards and len(shards) != args.world_size:
+        raise ValueError(
+            f"resume_from_checkpoint={folder!r} was written by {len(shards)} DeepSpeed processes, this run has "
+            f"{args.world_size}: start as many, or make it universal with DeepSpeed's ds_to_universal.py"
+        )

@@ -1,0 +1,189 @@
+"""Refusals: combinations that cannot work, each with one line that names the field, its value and the remedy."""
+
+from importlib.metadata import version
+from typing import Any
+
+import torch
+from accelerate.state import AcceleratorState
+from datasets import Dataset, IterableDataset
+from packaging.version import Version
+
+from ..amft_config import AMFTConfig
+from ..compat import DEEPSPEED_MIN
+from ..rollouts.advantage_baseline import check_baseline_column
+
+
+GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
+
+
+def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, validation_dataset) -> None:
+    """
+    Checks before a model is loaded.
+
+    Raises:
+        `TypeError`: for objects of the wrong class.
+        `ValueError`: for combinations of arguments.
+    """
+    if not isinstance(args, AMFTConfig):
+        raise TypeError(
+            f"args must be an AMFTConfig, got {type(args).__name__}: replace the class name, the arguments stay"
+        )
+    for name, dataset in (
+        ("train_dataset", train_dataset),
+        ("demonstration_dataset", demonstration_dataset),
+        ("validation_dataset", validation_dataset),
+    ):
+        if dataset is not None and not isinstance(dataset, (Dataset, IterableDataset)):
+            raise TypeError(
+                f"{name} must be a Dataset or IterableDataset, got {type(dataset).__name__}: pass one split, or build "
+                "one with Dataset.from_list or Dataset.from_dict"
+            )
+    if isinstance(train_dataset, Dataset) and len(train_dataset) == 0:
+        raise ValueError("train_dataset is empty: give at least one row, with its prompt in the column 'prompt'")
+    if needs_demonstrations(args) and isinstance(demonstration_dataset, Dataset) and len(demonstration_dataset) == 0:
+        raise ValueError(f"demonstration_dataset is empty: give at least one demonstration, or {GRPO_ONLY}")
+    if args.sft_warmup_steps and isinstance(train_dataset, IterableDataset):
+        raise ValueError(
+            f"sft_warmup_steps={args.sft_warmup_steps} needs a train_dataset that can be indexed, got an "
+            "IterableDataset: load it without streaming, or warm up in a run of its own with mu_init 1"
+        )
+    if args.policy_class.paired and demonstration_dataset is not None:
+        raise ValueError(
+            f"mixing_policy={args.mixing_policy!r} decides prompt by prompt and needs the demonstration of each: "
+            f"put them into the column {args.demonstration_column!r} of train_dataset instead of a "
+            "`demonstration_dataset`"
+        )
+    check_baseline_column(args, train_dataset)
+    if args.needs_validation:
+        if not isinstance(validation_dataset, Dataset):
+            raise ValueError(
+                f"meta_gradient='validation' needs a `validation_dataset`, got {type(validation_dataset).__name__}: "
+                "pass a Dataset of held-out prompts with the columns that the rewards read, or use "
+                "meta_gradient='lagged'"
+            )
+        if "prompt" not in validation_dataset.column_names:
+            raise ValueError(
+                f"validation_dataset: found columns {validation_dataset.column_names}, expected 'prompt': rename one"
+            )
+        if len(validation_dataset) == 0:
+            raise ValueError("validation_dataset is empty: give held-out prompts, or use meta_gradient='lagged'")
+
+
+def needs_demonstrations(args: AMFTConfig) -> bool:
+    """Whether any step of the run takes a demonstration."""
+    return bool(args.sft_warmup_steps) or args.mixing_policy != "fixed" or args.mu_init > 0.0
+
+
+def demonstration_column(args: AMFTConfig, train_dataset) -> str:
+    """
+    The paired column, checked.
+
+    Raises:
+        `ValueError`: if there is no demonstration at all.
+    """
+    columns = train_dataset.column_names if train_dataset is not None else []
+    if args.demonstration_column not in (columns or []):
+        raise ValueError(
+            f"no demonstrations: train_dataset has no column demonstration_column={args.demonstration_column!r} "
+            f"(found {columns}) and no `demonstration_dataset` is given; pass one, or {GRPO_ONLY}"
+        )
+    if isinstance(train_dataset, IterableDataset):
+        raise ValueError(
+            f"demonstration_column={args.demonstration_column!r} needs a train_dataset that can be indexed, got an "
+            "IterableDataset: pass the demonstrations as `demonstration_dataset`, which may be streamed"
+        )
+    return args.demonstration_column
+
+
+def check_optimizer(args: AMFTConfig, optimizer: torch.optim.Optimizer | None, optimizer_class: type) -> None:
+    """
+    The exact sensitivity is that of AdamW; anything else must say so.
+
+    Args:
+        args ([`AMFTConfig`]):
+            Configuration.
+        optimizer (`torch.optim.Optimizer`, *optional*):
+            The optimizer, possibly wrapped; `None` before it is built.
+        optimizer_class (`type`):
+            What `args.optim` names, checked while there is no optimizer.
+
+    Raises:
+        `ValueError`: if `meta_preconditioner="adamw"` does not describe it.
+    """
+    if not args.policy_class.needs_meta_gradient or args.meta_preconditioner != "adamw":
+        return
+    inner: Any = optimizer
+    while hasattr(inner, "optimizer"):  # accelerate's wrapper, and DeepSpeed's
+        inner = inner.optimizer
+    found = optimizer_class if inner is None else type(inner)
+    groups = [] if inner is None else inner.param_groups
+    fused = bool(getattr(inner, "adam_w_mode", False))  # DeepSpeed's own AdamW
+    adamw = fused or issubclass(found, torch.optim.AdamW)
+    decoupled = adamw or not any(group.get("weight_decay") for group in groups)
+    amsgrad = any(group.get("amsgrad") for group in groups)
+    if not (adamw or issubclass(found, torch.optim.Adam)) or not decoupled or amsgrad:
+        raise ValueError(
+            f"meta_preconditioner='adamw' does not describe {found.__name__}, only torch's AdamW without "
+            "amsgrad: set optim='adamw_torch' or meta_preconditioner='sgd'"
+        )
+
+
+def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
+    """
+    Args:
+        state ([`~accelerate.state.AcceleratorState`]):
+            Holds the configuration of DeepSpeed or FSDP, where one is used.
+        args ([`AMFTConfig`]):
+            Configuration.
+
+    Raises:
+        `ValueError`: for ways of sharding that the gradient access does not know.
+    """
+    if not needs_demonstrations(args):
+        return
+    fsdp_plugin, deepspeed_plugin = getattr(state, "fsdp_plugin", None), state.deepspeed_plugin
+    if fsdp_plugin is not None and fsdp_plugin.fsdp_version != 2:
+        raise ValueError(
+            f"fsdp_version={fsdp_plugin.fsdp_version} is not supported: set it to 2, or use DeepSpeed ZeRO or DDP"
+        )
+    if deepspeed_plugin is None:
+        return
+    found = version("deepspeed")
+    if Version(found) < Version(DEEPSPEED_MIN):
+        raise ValueError(
+            f"deepspeed {found} loses gradients when a step holds several backward passes: run "
+            f"`pip install 'deepspeed>={DEEPSPEED_MIN}'`"
+        )
+    zero = deepspeed_plugin.deepspeed_config.get("zero_optimization", {})
+    stage = zero.get("stage", 0)
+    if stage not in (1, 2, 3):
+        raise ValueError(f"DeepSpeed ZeRO stage {stage} is not supported: set zero_optimization.stage to 1, 2 or 3")
+    for name in ("offload_optimizer", "offload_param"):
+        device = (zero.get(name) or {}).get("device") or "none"
+        if device not in ("none", "cpu"):
+            raise ValueError(f"zero_optimization.{name}.device={device!r} is not supported: set it to 'cpu' or 'none'")
+    if deepspeed_plugin.deepspeed_config.get("fp16", {}).get("enabled") is True:
+        raise ValueError(
+            "fp16.enabled=True is not supported under DeepSpeed: gradients would carry the loss scale; use bf16"
+        )
+
+
+def check_validation(trainer, num_prompts: int) -> None:
+    """
+    Checks of `meta_gradient="validation"` that need the trainer.
+
+    Raises:
+        `ValueError`: for what the validation gradient cannot score, and for prompts that do not divide.
+    """
+    if trainer._is_vlm:
+        raise ValueError("meta_gradient='validation' does not score images: use meta_gradient='lagged'")
+    if trainer.environments is not None or trainer.rollout_func is not None:
+        raise ValueError(
+            "meta_gradient='validation' would leave traces in an environment or rollout function: use 'lagged'"
+        )
+    generations, world = trainer.args.num_generations, trainer.accelerator.num_processes
+    if (num_prompts * generations) % world:
+        raise ValueError(
+            f"meta_batch_size={num_prompts} times num_generations={generations} does not divide by {world} processes: "
+            f"make meta_batch_size a multiple of {world}"
+        )
