@@ -1,6 +1,7 @@
 """Studies: what they run, and that nothing runs twice."""
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import time
@@ -152,6 +153,36 @@ class TestRun:
         logs = [json.loads((folder / "log_history.json").read_text()) for folder in folders]
         alone, shared = ([{key: row[key] for key in keys if key in row} for row in log] for log in logs)
         assert alone == shared
+
+    def test_a_lost_warm_up_is_made_once_more_by_the_run_that_others_start_from(self, finished, tmp_path):
+        settings = ["--study", TINY, "--output", str(tmp_path), "--jobs", "2"]
+        assert compare.main([*settings, "--only", "right/fixed_.5/"]) == 0
+        assert compare.main([*settings, "--only", "right/gate/"]) == 0
+        again, before = (
+            {row["policy"]: row for row in read_results(folder / "runs.jsonl")} for folder in (tmp_path, finished)
+        )
+        assert sorted(again) == ["fixed_.5", "gate"]
+        for policy, row in again.items():
+            for key in ("accuracy", "accuracy_curve", "mu_curve", "after_warm_up"):
+                assert row[key] == before[policy][key]
+        # No run has made one of its own.
+        start = tmp_path / "runs" / "right" / "sft_then_rl" / "lr0.002" / "seed0"
+        assert list(tmp_path.rglob("checkpoint-2")) == [start / "checkpoint-2"]
+
+    def test_without_the_warm_up_nothing_starts_from_it(self, tmp_path, capsys, monkeypatch):
+        study = read_study(TINY)
+        runner = compare.StudyRunner(study, tmp_path, tmp_path / "runs.jsonl")
+        started = []
+
+        def fail(run):
+            started.append(run.policy)
+            process = multiprocessing.get_context("fork").Process(target=sys.exit, args=(1,))
+            process.start()
+            return process
+
+        monkeypatch.setattr(runner, "_start", fail)
+        assert runner.run([run for run in study.runs if run.start is not None], 2) == 1
+        assert started == ["sft_then_rl"] and "sft_then_rl/lr0.002/seed0: failed" in capsys.readouterr().out
 
     def test_report(self, finished, capsys):
         assert compare.main(["--study", TINY, "--output", str(finished), "--report"]) == 0

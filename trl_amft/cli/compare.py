@@ -98,7 +98,7 @@ class StudyRunner:
         self.output = output
         self.results = results
         self._failed = 0
-        self._resumed: set[StudyRun] = set()
+        self._by_name = {run.name: run for run in study.runs}
         # Processes start from one that has imported everything, which takes longer than a short run.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["trl_amft.cli.study_worker"])
@@ -122,43 +122,59 @@ class StudyRunner:
         """
         waiting = list(runs)
         running: dict[StudyRun, tuple[Any, float]] = {}
+        warm_ups: set[StudyRun] = set()
         try:
             while waiting or running:
                 for run, (process, since) in list(running.items()):
-                    if not process.is_alive():
+                    if run in warm_ups and self._checkpoint(run).is_dir():
+                        process.kill()
+                        process.join()
+                        warm_ups.remove(run)
+                        del running[run]
+                    elif not process.is_alive():
                         process.join()
                         del running[run]
-                        self._finish(run, process.exitcode, time.monotonic() - since)
+                        if run in warm_ups:
+                            self._fail(run, process.exitcode)
+                            waiting = [other for other in waiting if other.start != run.name]
+                        else:
+                            self._finish(run, process.exitcode, time.monotonic() - since)
                 if deadline is not None and time.monotonic() > deadline:
                     waiting = []
-                ready = [run for run in waiting if not self._waits(run, [*waiting, *running])]
-                if ready and len(running) < jobs:
-                    waiting.remove(ready[0])
-                    running[ready[0]] = (self._start(ready[0]), time.monotonic())
-                else:
+                following = self._next(waiting, running)
+                if following is None or len(running) == jobs:
                     time.sleep(POLL_SECONDS)
+                    continue
+                if following in waiting:
+                    waiting.remove(following)
+                else:
+                    warm_ups.add(following)
+                running[following] = (self._start(following), time.monotonic())
         finally:
             for process, _ in running.values():
                 process.terminate()
         return int(self._failed > 0)
 
-    def _waits(self, run: StudyRun, others: list[StudyRun]) -> bool:
-        return any(other.name == run.start for other in others)
+    def _next(self, waiting: list[StudyRun], running: dict[StudyRun, tuple[Any, float]]) -> StudyRun | None:
+        """The first run that waits for no other, or the run that makes its warm-up where that is lost."""
+        for run in waiting:
+            if run.start is None:
+                return run
+            if all(other.name != run.start for other in (*waiting, *running)):
+                return run if self._checkpoint(run).is_dir() else self._by_name[run.start]
+        return None
 
     def folder(self, name: str) -> Path:
         """Output folder of a run."""
         return self.output / "runs" / name
 
+    def _checkpoint(self, run: StudyRun) -> Path:
+        return self.folder(run.start or run.name) / f"checkpoint-{run.warm_up_steps}"
+
     def _start(self, run: StudyRun) -> Any:
         folder = self.folder(run.name)
         shutil.rmtree(folder, ignore_errors=True)
-        checkpoint = None
-        if run.start is not None:
-            # Without it the run does its warm-up by itself.
-            checkpoint = self.folder(run.start) / f"checkpoint-{run.warm_up_steps}"
-            checkpoint = checkpoint if checkpoint.is_dir() else None
-        if checkpoint is not None:
-            self._resumed.add(run)
+        checkpoint = self._checkpoint(run) if run.start is not None else None
         arguments = command_line(run, self.study.recipe, folder, checkpoint)
         if run.policy == self.study.start and run.warm_up_steps:
             arguments += ["--save_strategy", "steps", "--save_steps", str(run.warm_up_steps)]
@@ -167,6 +183,10 @@ class StudyRunner:
         )
         process.start()
         return process
+
+    def _fail(self, run: StudyRun, code: int | None) -> None:
+        self._failed += 1
+        print(f"{run.name}: failed with exit code {code}, see {self.folder(run.name) / OUTPUT_FILE}", flush=True)
 
     def _finish(self, run: StudyRun, code: int | None, seconds: float) -> None:
         folder = self.folder(run.name)
@@ -184,15 +204,14 @@ class StudyRunner:
             "versions": installed_versions(),
         }
         if code == 0 and (folder / SCORES_FILE).is_file():
-            row |= {"status": "finished", **run_numbers(folder, run in self._resumed)}
+            row |= {"status": "finished", **run_numbers(folder, run.start is not None)}
             print(f"{run.name}: {row['accuracy']:.3f} in {seconds / 60:.1f} min", flush=True)
         elif code == USAGE_EXIT_CODE:
             line = (folder / OUTPUT_FILE).read_text(encoding="utf-8").strip().splitlines()[-1]
             row |= {"status": "refused", "reason": line.removeprefix("error: ")}
             print(f"{run.name}: refused, {row['reason']}", flush=True)
         else:
-            self._failed += 1
-            print(f"{run.name}: failed with exit code {code}, see {folder / OUTPUT_FILE}", flush=True)
+            self._fail(run, code)
             return
         with self.results.open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row, allow_nan=False) + "\n")
