@@ -27,8 +27,9 @@ import_utils.is_vllm_available = lambda *args, **kwargs: False
 
 import toy  # noqa: E402
 from sharded import allow_fsdp_on_cpu, deepspeed_config, whole_parameters  # noqa: E402
-from trl_amft import AMFTTrainer, StopOnSignal, supervised_head  # noqa: E402
+from trl_amft import AMFTTrainer, StopOnSignal  # noqa: E402
 from trl_amft.cli.leave import leave  # noqa: E402
+from trl_amft.demonstrations import supervised_head  # noqa: E402
 
 
 GLOBAL_BATCH, GENERATIONS, GLOBAL_DEMONSTRATIONS = 16, 4, 4
