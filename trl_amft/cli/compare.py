@@ -126,19 +126,20 @@ class StudyRunner:
         try:
             while waiting or running:
                 for run, (process, since) in list(running.items()):
-                    if run in warm_ups and self._checkpoint(run).is_dir():
+                    made = run in warm_ups and self._checkpoint(run).is_dir()
+                    if made:
                         process.kill()
-                        process.join()
-                        warm_ups.remove(run)
-                        del running[run]
-                    elif not process.is_alive():
-                        process.join()
-                        del running[run]
-                        if run in warm_ups:
-                            self._fail(run, process.exitcode)
-                            waiting = [other for other in waiting if other.start != run.name]
-                        else:
-                            self._finish(run, process.exitcode, time.monotonic() - since)
+                    elif process.is_alive():
+                        continue
+                    process.join()
+                    del running[run]
+                    if run not in warm_ups:
+                        self._finish(run, process.exitcode, time.monotonic() - since)
+                        continue
+                    warm_ups.remove(run)
+                    if not made:
+                        self._fail(run, process.exitcode)
+                        waiting = [other for other in waiting if other.start != run.name]
                 if deadline is not None and time.monotonic() > deadline:
                     waiting = []
                 following = self._next(waiting, running)
