@@ -45,18 +45,8 @@ class RecordingTrainer(AMFTTrainer):
 
 
 def run(tmp_path, **overrides):
-    model, tokenizer = toy.model()
     settings = {"max_steps": 6, "meta_window": 1, "lr_scheduler_type": "linear", **overrides}
-    trainer = RecordingTrainer(
-        model=model,
-        reward_funcs=toy.dense_reward,
-        args=toy.config(tmp_path, **settings),
-        train_dataset=toy.prompt_set(),
-        processing_class=tokenizer,
-        demonstration_dataset=toy.demonstration_set(lengths=True),
-    )
-    trainer.train()
-    return trainer
+    return toy.train(RecordingTrainer, toy.config(tmp_path, **settings))
 
 
 def replayed(steps, max_grad_norm, rates=None) -> dict[int, float]:

@@ -26,19 +26,8 @@ class CapturingTrainer(AMFTTrainer):
 
 
 def run(tmp_path, cls=CapturingTrainer, **overrides):
-    model, tokenizer = toy.model()
     settings = {"max_steps": 6, "meta_window": 1, "meta_gradient": "validation", "meta_interval": 2, **overrides}
-    trainer = cls(
-        model=model,
-        reward_funcs=toy.dense_reward,
-        args=toy.config(tmp_path, **settings),
-        train_dataset=toy.prompt_set(),
-        processing_class=tokenizer,
-        demonstration_dataset=toy.demonstration_set(lengths=True),
-        validation_dataset=HELD_OUT,
-    )
-    trainer.train()
-    return trainer
+    return toy.train(cls, toy.config(tmp_path, **settings), validation_dataset=HELD_OUT)
 
 
 def logs(trainer, drop=()):

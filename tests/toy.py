@@ -69,6 +69,22 @@ def config(output_dir, cls=AMFTConfig, **overrides):
     return cls(**{**settings, **overrides})
 
 
+def train(cls, args, **arguments):
+    """A trainer that has finished its run on right demonstrations of several lengths."""
+    policy, tokenizer = model()
+    trainer = cls(
+        model=policy,
+        reward_funcs=dense_reward,
+        args=args,
+        train_dataset=prompt_set(),
+        processing_class=tokenizer,
+        demonstration_dataset=demonstration_set(lengths=True),
+        **arguments,
+    )
+    trainer.train()
+    return trainer
+
+
 def losses(trainer) -> list[float]:
     return [log["loss"] for log in trainer.state.log_history if "loss" in log]
 

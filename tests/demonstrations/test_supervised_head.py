@@ -139,19 +139,8 @@ def test_nothing_of_the_size_of_the_logits(monkeypatch):
 
 
 def train(tmp_path, **arguments):
-    model, tokenizer = toy.model()
     settings = {"temperature": 0.7, "max_steps": 4, "learning_rate": 1e-3, **arguments.pop("settings", {})}
-    trainer = AMFTTrainer(
-        model=model,
-        reward_funcs=toy.dense_reward,
-        args=toy.config(tmp_path, **settings),
-        train_dataset=toy.prompt_set(),
-        processing_class=tokenizer,
-        demonstration_dataset=toy.demonstration_set(lengths=True),
-        **arguments,
-    )
-    trainer.train()
-    return trainer
+    return toy.train(AMFTTrainer, toy.config(tmp_path, **settings), **arguments)
 
 
 @pytest.mark.parametrize("lora", [False, True])
