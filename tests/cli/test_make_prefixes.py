@@ -1,87 +1,19 @@
 """What a prefix is worth, that a command that was broken off loses nothing, and what it says of what it cannot use."""
 
 import json
-from collections.abc import Callable
 
 import pytest
+from prefix_problems import THOUGHT, KnownSampler, read, write_problems
 from transformers import AutoTokenizer
 
 from trl_amft.cli import make_prefixes, prefix_model
 from trl_amft.cli.arguments import parse_recipe
 from trl_amft.data.prefixes import TIME_IS_UP
-from trl_amft.evaluation.samplers import Sample, Sampling
+from trl_amft.evaluation.samplers import Sampling
 from trl_amft.tiny_model import build_character_tokenizer, save_tiny_model
 
 
-THOUGHT = "one\n\ntwo\n\nWait, early\n\nWait, three\n\nfour\n\nfive\n\nAlternatively six\n\nseven"
 TINY = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-# Where this file is found by its name.
-HERE = "test_make_prefixes"
-
-
-class KnownSampler:
-    """Right as often as there are episodes in the prefix, of four answers."""
-
-    sampling = None
-
-    def __init__(self, fail_after=None):
-        self.left = fail_after
-
-    def sample(self, prompts, count, seed):
-        if self.left is not None:
-            self.left -= 1
-            if self.left < 0:
-                raise KeyboardInterrupt
-        prompts = [prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in prompts]
-        right = [prompt.count("Wait, three") + prompt.count("Alternatively") + 1 for prompt in prompts]
-        return [[Sample("right" if n < good else "wrong", [0], False) for n in range(count)] for good in right]
-
-
-def right_reward(completions, **columns):
-    return [float(text.endswith("right")) for text in completions]
-
-
-def bonus_reward(completions, **columns):
-    """Does not apply to wrong answers."""
-    return [1.0 if text.endswith("right") else None for text in completions]
-
-
-def chat_reward(completions, **columns):
-    return [float(completion[-1]["content"].endswith("right")) for completion in completions]
-
-
-def answer_reward(completions, **columns):
-    return [float(text == answer) for text, answer in zip(completions, columns["solution"], strict=True)]
-
-
-def broken_reward(completions, **columns):
-    return [float("nan")] * len(completions)
-
-
-async def slow_reward(completions, **columns):
-    return [1.0] * len(completions)
-
-
-def length_reward(completions, completion_ids, **columns):
-    return [len(ids) / 8 for ids in completion_ids]
-
-
-def write_problems(path, count=40, change: Callable = dict):
-    """Every third solution is wrong, every tenth missing."""
-    rows = [
-        {
-            "prompt": f"{n}?",
-            "demonstration": None if n % 10 == 9 else f"{THOUGHT}\n\n{'wrong' if n % 3 == 2 else 'right'}",
-            "answer": n,
-        }
-        for n in range(count)
-    ]
-    path.write_text("".join(json.dumps(change(row)) + "\n" for row in rows))
-    return path
-
-
-def read(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 @pytest.fixture
@@ -99,7 +31,7 @@ def command(tmp_path, monkeypatch):
         argv += ["--answers", "4", "--output_dir", str(tmp_path / "run"), "--bf16", "false"]
         if not chosen:
             argv += ["--tiny_model", json.dumps(model)]
-        argv += ["--reward_funcs", *(f"{HERE}:{name}" for name in rewards)]
+        argv += ["--reward_funcs", *(f"prefix_problems:{name}" for name in rewards)]
         return make_prefixes.main([*argv, *more])
 
     return run
@@ -267,7 +199,7 @@ class TestGoingOn:
         for other, line in others:
             assert f"was begun with {line}" in refusal("rows.jsonl", KnownSampler(), *more, *other)
         named = refusal("rows.jsonl", KnownSampler(), *more, rewards=("length_reward",))
-        assert f"was begun with reward_funcs=['{HERE}:right_reward'], not" in named
+        assert "was begun with reward_funcs=['prefix_problems:right_reward'], not" in named
         write_problems(tmp_path / "problems.jsonl", change=lambda row: row | {"answer": row["answer"] // 39})
         assert "was begun with problems='" in refusal("rows.jsonl", KnownSampler(), *more)
         assert (tmp_path / "rows.jsonl").read_bytes() == before
