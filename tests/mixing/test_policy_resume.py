@@ -10,26 +10,17 @@ import toy
 from trl_amft import AMFTTrainer
 
 
-PAIRED = ("gate", "luffy", "amft_dead_group")
-
-
-def half_dead(prompts, completions, **kwargs):
-    """The same 0 for all rollouts of half of the prompts."""
-    dense = toy.dense_reward(prompts, completions)
-    return [reward if int(prompt[0]) % 2 else 0.0 for prompt, reward in zip(prompts, dense, strict=True)]
+PAIRED = ("gate", "luffy")
 
 
 def train(folder, name, checkpoint=None):
     options = {"gate": {"pass_reward": 0.8}, "variance": {"decay": 0.5}}.get(name)
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "linear"}
-    if name == "amft_dead_group":
-        # μ moves from the second estimate on.
-        settings |= {"meta_window": 1, "meta_normalization": "cosine", "mu_lr": 1.0}
     args = toy.config(folder, mixing_policy=name, mixing_policy_kwargs=options, **settings)
     model, tokenizer = toy.model()
     trainer = AMFTTrainer(
         model=model,
-        reward_funcs=half_dead if name == "amft_dead_group" else toy.dense_reward,
+        reward_funcs=toy.dense_reward,
         args=args,
         train_dataset=toy.paired_set(2) if name in PAIRED else toy.prompt_set(),
         processing_class=tokenizer,

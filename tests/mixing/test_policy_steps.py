@@ -115,25 +115,6 @@ def test_gated_step(tmp_path, name, every):
     assert len(set(trainer.steps)) > 1 and max(trainer.steps) > 0.0 and min(trainer.steps) < 1.0
 
 
-def test_learned_weight_on_dead_groups(tmp_path):
-    """Demonstrations of dead groups alone, at a weight that is learned; every rollout keeps its advantage."""
-
-    def check(trainer):
-        rewards = group_rewards(trainer)
-        dead = (rewards.amax(1) < PASS) & (rewards.amax(1) == rewards.amin(1))
-        has = [index is not None for index in trainer._paired._slots[::GENERATIONS]]
-        chosen = sum(bool(d) and h for d, h in zip(dead, has, strict=True))
-        learned = trainer.mixing_policy.mu if chosen else 0.0
-        mu, _ = compare(trainer, learned, same, one)
-        assert sum(row.count for row in trainer.rows) == pytest.approx(chosen)
-        return mu
-
-    settings = {"max_steps": 8, "meta_window": 1, "mu_lr": 1.0, "per_device_train_batch_size": 16}
-    settings |= {"meta_normalization": "cosine"}  # μ moves from the second estimate on
-    trainer = run(tmp_path, "amft_dead_group", check, {"pass_reward": PASS}, toy.paired_set(3), often_dead, **settings)
-    assert 0.0 in trainer.steps and len(set(trainer.steps)) > 2
-
-
 def often_dead(prompts, completions, **kwargs):
     """The same 0 for all rollouts of half of the prompts."""
     dense = toy.dense_reward(prompts, completions)
@@ -164,7 +145,7 @@ def test_luffy_step(tmp_path):
     assert all(0.0 < mu < 0.5 for mu in trainer.steps)
 
 
-@pytest.mark.parametrize("name", ["gate", "dead_group", "amft_dead_group"])
+@pytest.mark.parametrize("name", ["gate", "dead_group"])
 def test_with_everything_solved_it_is_grpo_to_the_bit(tmp_path, name):
     settings = {"max_steps": 3, "gradient_accumulation_steps": 2}
 
@@ -233,7 +214,7 @@ def test_a_warm_up_is_not_weighed(tmp_path):
     assert 0.0 < supervised.state.log_history[0]["amft/token_weight"] < 0.25
 
 
-@pytest.mark.parametrize("name", ["gate", "dead_group", "amft_dead_group", "luffy"])
+@pytest.mark.parametrize("name", ["gate", "dead_group", "luffy"])
 def test_a_separate_set_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(ValueError, match=f"mixing_policy='{name}' decides prompt by prompt.*'demonstration'") as error:
         run(tmp_path, name, None)

@@ -113,15 +113,7 @@ class TestGates:
 
     def test_dead_group_leaves_partial_credit_to_grpo(self, tmp_path):
         batch = groups(self.REWARDS, self.DEMONSTRATED)
-        for name in ("dead_group", "amft_dead_group"):
-            assert policy(tmp_path, name).chosen(batch).tolist() == [True, False, False, False, False]
-
-    def test_learned_weight_waits_where_no_group_is_dead(self, tmp_path):
-        learned = policy(tmp_path, "amft_dead_group", mu_init=0.4, mu_lr=0.1, meta_window=1)
-        evident = MetaGradient(1.0, 0.1, 9.0)
-        assert learned.global_weight(MixingSignals(step=0, meta_gradient=evident, demonstration_tokens=5)) == 0.5
-        assert learned.global_weight(MixingSignals(step=1)) == 0.0
-        assert learned.global_weight(MixingSignals(step=2, demonstration_tokens=5)) == 0.5
+        assert policy(tmp_path, "dead_group").chosen(batch).tolist() == [True, False, False, False, False]
 
     def test_a_rollout_without_reward_is_not_solved(self, tmp_path):
         assert policy(tmp_path, "gate").chosen(groups([[NAN, 0.0], [NAN, 1.0]])).tolist() == [True, False]
@@ -240,7 +232,6 @@ class TestPaper:
         assert args.needs_validation
 
     def test_law(self, tmp_path):
-        from trl_amft.meta_window import MetaGradient
 
         paper = policy(tmp_path, "amft_paper")
         assert paper.global_weight(MixingSignals(step=0, entropy=2.0, learning_rate=1e-6)) == 0.5

@@ -72,7 +72,7 @@ ONE, UNIT, HALF_OPEN = "give one in", "give a number in [0, 1]", "give a number 
         ({"sft_warmup_steps": "10"}, ["sft_warmup_steps='10' is not an integer", ONE]),
         ({"per_device_demonstration_batch_size": 1.0}, ["per_device_demonstration_batch_size=1.0", ONE]),
         # Choices.
-        ({"mixing_policy": "amtf"}, ["mixing_policy='amtf'", "choose one of amft, amft_sources, amft_dead_group, "]),
+        ({"mixing_policy": "amtf"}, ["mixing_policy='amtf'", "choose one of amft, amft_sources, amft_paper, "]),
         ({"mixing_policy": None}, ["mixing_policy=None", "choose one of"]),
         ({"meta_gradient": "loss"}, ["meta_gradient='loss'", "choose one of lagged, validation"]),
         ({"meta_normalization": "std"}, ["meta_normalization='std'", "choose one of rms, cosine, none"]),

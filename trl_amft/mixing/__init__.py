@@ -1,7 +1,6 @@
 """Mixing policies: who decides the weight μ of imitation, step by step."""
 
 from .amft import AMFTPolicy
-from .amft_dead_group import AMFTDeadGroupPolicy
 from .amft_paper import PAPER_SETTINGS, AMFTPaperPolicy
 from .chord_phi import ChordPhiPolicy
 from .fixed import FixedPolicy, SFTThenRLPolicy
@@ -18,7 +17,6 @@ from .srft import SRFTPolicy
 MIXING_POLICIES: dict[str, type[MixingPolicy]] = {
     "amft": AMFTPolicy,
     "amft_sources": AMFTSourcesPolicy,
-    "amft_dead_group": AMFTDeadGroupPolicy,
     "amft_paper": AMFTPaperPolicy,
     "fixed": FixedPolicy,
     "sft_then_rl": SFTThenRLPolicy,

@@ -69,21 +69,5 @@ class DeadGroupPolicy(PromptGatePolicy):
     keywords = {"pass_reward": Number(1.0, -1e9)}
 
     def chosen(self, groups: GroupBatch) -> Tensor:
-        return dead_groups(groups, self.options["pass_reward"])
-
-
-def dead_groups(groups: GroupBatch, pass_reward: float) -> Tensor:
-    """
-    Prompts with a demonstration whose rollouts are all wrong and all rewarded alike.
-
-    Args:
-        groups ([`GroupBatch`]):
-            Rewards of the rollouts by prompt.
-        pass_reward (`float`):
-            Weighted sum of rewards from which on a rollout is right.
-
-    Returns:
-        `torch.Tensor` of shape (num_prompts,), boolean.
-    """
-    wrong = (groups.rewards >= pass_reward).sum(dim=1) == 0
-    return wrong & ~groups.varies & groups.demonstrated
+        wrong = (groups.rewards >= self.options["pass_reward"]).sum(dim=1) == 0
+        return wrong & ~groups.varies & groups.demonstrated
