@@ -42,11 +42,11 @@ class Recording(AMFTTrainer):
         return loss
 
 
-def run(tmp_path, name, check, options=None, dataset=None, reward=toy.dense_reward, cls=Recording, **overrides):
+def run(tmp_path, name, check, options=None, dataset=None, reward=toy.dense_reward, **overrides):
     settings = {"mixing_policy": name, "mixing_policy_kwargs": options, "max_steps": 3, "max_grad_norm": 1e9}
     model, tokenizer = toy.model()
     extra = {} if dataset is not None else {"demonstration_dataset": toy.demonstration_set(lengths=True)}
-    trainer = cls(
+    trainer = Recording(
         model=model.double(),
         reward_funcs=reward,
         args=toy.config(tmp_path, **{**settings, **overrides}),
