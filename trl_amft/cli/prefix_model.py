@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
 from ..compat import as_mapping
 from ..data.prefixes import without_bos
+from ..evaluation.checkpoint import Checkpoint
+from ..evaluation.errors import EvaluationError
 from ..evaluation.generation import render_prompts, text_tokenizer
 from ..evaluation.samplers import Sampling, TransformersSampler, VllmSampler, gpu_with_vllm, positions_of
 from ..tiny_model import build_tiny_model, save_tiny_model
@@ -45,41 +44,35 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
         return sampler, tokenizer, positions_of(model.config)
     if recipe.written_model is not None:
         save_tiny_model(name, **recipe.written_model)
-    known: dict[str, Any] = {
-        "revision": recipe.model.model_revision,
-        "trust_remote_code": training.trust_remote_code,
-    }
+    revision, code = recipe.model.model_revision, training.trust_remote_code
     if recipe.run.model_config:
-        changes = as_mapping(recipe.run.model_config)
-        name = folder_with_config(name, recipe.model.model_revision, changes, recipe.folder / "model")
+        name = folder_with_config(name, revision, as_mapping(recipe.run.model_config), recipe.folder / "model")
+    dtype = recipe.model.dtype or "auto"
     try:
-        config = AutoConfig.from_pretrained(name, **known)
-        tokenizer = AutoTokenizer.from_pretrained(name, **known)
-    # Files, Hub and tokenizers fail in ways without a common base class.
-    except Exception as error:
-        raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    positions = positions_of(config)
-    known["dtype"] = recipe.model.dtype or "auto"
+        checkpoint = Checkpoint(name, revision, code, field="model_name_or_path")
+        tokenizer = text_tokenizer(checkpoint.load_reader())
+        positions = positions_of(checkpoint.config)
+        if not gpu_with_vllm():
+            model = checkpoint.load_model(dtype)
+            return TransformersSampler(model, tokenizer, sampling, template_kwargs=options), tokenizer, positions
+    except EvaluationError as error:
+        raise UsageError(str(error)) from None
     try:
-        if gpu_with_vllm():
-            sampler = VllmSampler(
-                name,
-                tokenizer,
-                sampling,
-                template_kwargs=options,
-                max_model_len=training.vllm_max_model_length,
-                tensor_parallel_size=training.vllm_tensor_parallel_size,
-                seed=training.seed,
-                **known,
-            )
-            return sampler, tokenizer, training.vllm_max_model_length or positions
-        model = AutoModelForCausalLM.from_pretrained(name, **known)
+        sampler = VllmSampler(
+            name,
+            tokenizer,
+            sampling,
+            template_kwargs=options,
+            max_model_len=training.vllm_max_model_length,
+            tensor_parallel_size=training.vllm_tensor_parallel_size,
+            seed=training.seed,
+            revision=revision,
+            trust_remote_code=code,
+            dtype=dtype,
+        )
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"model_name_or_path={name!r} cannot be loaded: {error}") from None
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return TransformersSampler(model, tokenizer, sampling, template_kwargs=options), tokenizer, positions
+        raise UsageError(f"model_name_or_path={name!r} cannot be loaded by vLLM: {error}") from None
+    return sampler, tokenizer, training.vllm_max_model_length or positions
 
 
 def rendered_prompts(recipe: Recipe, problems: list[dict[str, Any]], tokenizer: Any) -> list[str]:

@@ -45,20 +45,23 @@ class Checkpoint:
             Revision on the Hub.
         trust_remote_code (`bool`, *optional*, defaults to `False`):
             Run code that comes with the model.
+        field (`str`, *optional*, defaults to `"model"`):
+            The argument that errors name.
 
     Raises:
         [`~trl_amft.evaluation.errors.EvaluationError`]: here and in the methods, if something cannot be loaded.
     """
 
-    def __init__(self, name: str, revision: str | None = None, trust_remote_code: bool = False):
+    def __init__(self, name: str, revision: str | None = None, trust_remote_code: bool = False, field: str = "model"):
         self.name = name
+        self._field = field
         self._options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
         self.config: PretrainedConfig = self._load(self._read_config)
         kind = type(self.config)
         known = kind in MODEL_FOR_CAUSAL_LM_MAPPING or kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
         if not known and not getattr(self.config, "auto_map", None):
             raise EvaluationError(
-                f"model={name!r} is a {self.config.model_type!r}, which does not write text; give a language model, "
+                f"{field}={name!r} is a {self.config.model_type!r}, which does not write text; give a language model, "
                 "or one that sees"
             )
 
@@ -116,8 +119,8 @@ class Checkpoint:
         # Files, Hub, tokenizers and weights fail in ways without a common base class.
         except Exception as error:
             raise EvaluationError(
-                f"model={self.name!r} cannot be loaded ({_reason(error)}); give the folder of a whole checkpoint, or "
-                "a name on the Hub"
+                f"{self._field}={self.name!r} cannot be loaded ({_reason(error)}); give the folder of a whole "
+                "checkpoint, or a name on the Hub"
             ) from None
 
 
