@@ -32,7 +32,6 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
     options = as_mapping(training.chat_template_kwargs)
     model: Any
     tokenizer: Any
-    sampler: Any
     if name is None:
         try:
             model, tokenizer = build_tiny_model(**as_mapping(recipe.run.tiny_model))
@@ -40,8 +39,8 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
             raise UsageError(f"tiny_model: {error}") from None
         # A model that sees has a processor around it.
         tokenizer = text_tokenizer(tokenizer)
-        sampler = TransformersSampler(model.eval(), tokenizer, sampling, template_kwargs=options)
-        return sampler, tokenizer, positions_of(model.config)
+        positions = positions_of(model.config)
+        return TransformersSampler(model.eval(), tokenizer, sampling, template_kwargs=options), tokenizer, positions
     if recipe.written_model is not None:
         save_tiny_model(name, **recipe.written_model)
     revision, code = recipe.model.model_revision, training.trust_remote_code
