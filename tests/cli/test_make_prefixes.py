@@ -153,6 +153,15 @@ class TestModel:
         assert given["revision"] == "v2" and given["dtype"] == "bfloat16" and given["seed"] == 7
         assert given["max_model_len"] == positions == 200
 
+    def test_a_model_that_vllm_refuses(self, monkeypatch, refusal, folder):
+        def engine(*args, **kwargs):
+            raise ValueError("no such architecture")
+
+        monkeypatch.setattr(prefix_model, "gpu_with_vllm", lambda: True)
+        monkeypatch.setattr(prefix_model, "VllmSampler", engine)
+        line = refusal("never.jsonl", None, model=folder)
+        assert "by vLLM (no such architecture); give" in line and "CUDA_VISIBLE_DEVICES=" in line
+
     def test_no_template_for_a_chat(self, tmp_path, refusal, folder):
         (folder / "chat_template.jinja").unlink()
         write_problems(

@@ -70,7 +70,10 @@ def load_sampler(recipe: Recipe, sampling: Sampling) -> tuple[Any, Any, int | No
             dtype=dtype,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise UsageError(f"model_name_or_path={name!r} cannot be loaded by vLLM: {error}") from None
+        raise UsageError(
+            f"model_name_or_path={name!r} cannot be loaded by vLLM ({error}); give a model that vLLM supports, or set "
+            "CUDA_VISIBLE_DEVICES= to draw with transformers"
+        ) from None
     return sampler, tokenizer, training.vllm_max_model_length or positions
 
 
