@@ -62,11 +62,19 @@ class TestFile:
         # Its warm-up is another one.
         assert last.start is None and last.warm_up_steps == 0
 
-    def test_a_changed_setting_is_another_run(self, tmp_path):
-        first, second = (
-            read_study(write(tmp_path, settings=settings)).runs[0] for settings in ({"max_steps": 8}, {"max_steps": 9})
-        )
-        assert first.name == second.name and first.digest != second.digest
+    def test_whatever_changes_a_run_makes_it_another_one(self, tmp_path):
+        recipe = tmp_path / "recipe.yaml"
+        scored = {"right": {"also_scored_by": {"x": "module:reward"}}, "wrong": {}}
+
+        def first(text="max_steps: 8", **changes):
+            recipe.write_text(text)
+            return read_study(write(tmp_path, recipe=str(recipe), **changes)).runs[0]
+
+        runs = [first(), first(settings={"max_steps": 9}), first("max_steps: 10"), first(conditions=scored)]
+        assert len({run.name for run in runs}) == 1 and len({run.digest for run in runs}) == 4
+        # Comments change nothing, nor does the folder, nor which of the two files names a field.
+        same = first("# Steps.\nmax_steps: 8\noutput_dir: x"), first("{}", settings={"max_steps": 8})
+        assert {run.digest for run in same} == {runs[0].digest}
 
     def test_core_has_every_policy_and_runs_only_what_exists(self):
         study = read_study(CORE)
@@ -103,6 +111,12 @@ class TestFile:
             ({"apart": ["filter"]}, "policy 'filter' .* is not among its policies"),
             ({"grid": [{"policies": ["gate"], "conditions": "all"}]}, "'gate' is not among policies"),
             ({"grid": [{"policies": "all"}]}, "conditions=None must be a list of names, or all"),
+            ({"seeds": 3}, r"seeds=3 in study .* must be a list; write \[3\]"),
+            ({"seeds": [2, 2]}, r"seeds=\[2, 2\] in study .* has one of them twice"),
+            ({"learning_rates": ["fast"]}, r"learning_rates=\['fast'\] in study .* must be numbers"),
+            ({"policies": ["sft_then_rl"]}, "policies in study .* must be names, each with fields"),
+            ({"conditions": {"right": 1}}, "conditions in study .* must be names, each with fields"),
+            ({"settings": [1]}, r"settings=\[1\] in study .* must be fields of the recipe"),
         ],
     )
     def test_mistakes_are_one_line(self, tmp_path, changes, message):
@@ -140,8 +154,11 @@ class TestRun:
     def test_nothing_runs_twice(self, finished, capsys):
         before = (finished / "runs.jsonl").read_text()
         assert compare.main(["--study", TINY, "--output", str(finished)]) == 0
-        assert "5 runs, 0 missing" in capsys.readouterr().out
+        assert "5 runs, 0 missing, 1 refused; run those again with --retry_refused" in capsys.readouterr().out
         assert (finished / "runs.jsonl").read_text() == before
+        # What the machine lacked when it was refused may be there now.
+        assert compare.main(["--study", TINY, "--output", str(finished), "--retry_refused", "--list"]) == 0
+        assert capsys.readouterr().out.splitlines() == ["tiny: 5 runs, 1 missing", "wrong/filter/lr0.002/seed0"]
 
     def test_a_shared_warm_up_is_that_of_a_run_of_its_own(self, finished, tmp_path):
         study = read_study(TINY)
@@ -169,6 +186,17 @@ class TestRun:
         start = tmp_path / "runs" / "right" / "sft_then_rl" / "lr0.002" / "seed0"
         assert list(tmp_path.rglob("checkpoint-2")) == [start / "checkpoint-2"]
 
+    def test_a_warm_up_by_other_settings_is_made_again(self, tmp_path):
+        study = read_study(TINY)
+        runner = compare.StudyRunner(study, tmp_path, tmp_path / "runs.jsonl")
+        start, other = study.runs[0], next(run for run in study.runs if run.start is not None)
+        folder = runner.folder(start.name)
+        (folder / "checkpoint-2").mkdir(parents=True)
+        for digest, following in ((None, start), ("another", start), (start.digest, other)):
+            if digest is not None:
+                (folder / compare.DIGEST_FILE).write_text(digest)
+            assert runner._next([other], {}) is following
+
     def test_without_the_warm_up_nothing_starts_from_it(self, tmp_path, capsys, monkeypatch):
         study = read_study(TINY)
         runner = compare.StudyRunner(study, tmp_path, tmp_path / "runs.jsonl")
@@ -189,7 +217,7 @@ class TestRun:
         page = (finished / "report.md").read_text()
         assert "4 of 5 runs" in page and "`oracle` is the best in hindsight of sft_then_rl, fixed_.5" in page
         assert "## Final held-out accuracy by the reward `last value`" in page
-        assert "* filter, wrong: demonstrations: none is usable" in page
+        assert "* filter, wrong, seeds 0: demonstrations: none is usable" in page
         for name in ("accuracy", "rollouts", "seconds", "weights", "sources"):
             assert f"({name}.png)" in page and (finished / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
 
@@ -224,8 +252,22 @@ class TestRun:
         runner._finish(study.runs[0], 1, 3.0)
         # A run that was stopped by a signal ends well, but is not finished.
         runner._finish(study.runs[0], 0, 3.0)
+        folder = runner.folder(study.runs[0].name)
+        folder.mkdir(parents=True)
+        (folder / compare.SCORES_FILE).write_text('{"scores": {}}')
+        runner._finish(study.runs[0], 0, 3.0)
         assert not (tmp_path / "runs.jsonl").exists() and runner.run([], 1) == 1
-        assert capsys.readouterr().out.count("failed with exit code") == 2
+        assert capsys.readouterr().out.count("failed with exit code") == 3
+
+    @pytest.mark.parametrize("row", [{"status": "refused", "reason": "r"}, {"digest": "of other settings"}])
+    def test_no_report_without_a_finished_run(self, tmp_path, row, capsys):
+        run = read_study(TINY).runs[0]
+        row = {"name": run.name, "digest": run.digest, "status": "finished", **row}
+        (tmp_path / "runs.jsonl").write_text(json.dumps(row))
+        with pytest.raises(SystemExit):
+            compare.main(["--study", TINY, "--output", str(tmp_path), "--report"])
+        error = capsys.readouterr().err
+        assert "holds no finished run of this study; run it first" in error and error.count("\n") == 1
 
     @pytest.mark.parametrize("arguments", [["--jobs", "0"], ["--report"], ["--limit", "x"]])
     def test_mistakes_end_with_2(self, tmp_path, arguments, capsys):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from trl_amft.cli.study import read_study
-from trl_amft.reporting.study_regret import regrets, rollouts_until, share_that_loses
+from trl_amft.reporting.study_regret import end_of_curve, regrets, rollouts_until, share_that_loses
 from trl_amft.reporting.study_report import study_page
-from trl_amft.reporting.study_results import along, gather, read_results, seed_mean
+from trl_amft.reporting.study_results import along, append_result, gather, read_results, seed_mean
 from trl_amft.reporting.study_sources import source_table
 
 
@@ -68,6 +68,30 @@ def test_regret_without_those_that_learn_from_other_data():
     assert set(found) == {"b", "c"}
 
 
+def test_a_policy_that_fails_with_one_seed_loses_in_hindsight():
+    scores = {"a": (0.1, 0.7, 0.7), "b": (0.6, 0.6, 0.6)}
+    rows = [row(name, "x", seed, score) for name, of in scores.items() for seed, score in enumerate(of)]
+    results = gather(rows, ["a", "b"], ["x"], [])
+    # Without seed 0 a is the best, without another one b.
+    assert regrets(results)["a"].by_condition["x"].mean == pytest.approx((0.0 - 0.1 - 0.1) / 3)
+    found = regrets(results, hindsight=True)
+    assert found["a"].by_condition["x"].mean == pytest.approx(0.1)
+    assert found["b"].by_condition["x"].mean == found["b"].by_condition["x"].margin == 0.0
+    assert (share_that_loses(regrets(results), 0.09), share_that_loses(found, 0.09)) == ((0, 2), (1, 2))
+
+
+@pytest.mark.parametrize("hindsight", [False, True])
+def test_a_policy_with_fewer_seeds_is_not_the_best(hindsight):
+    rows = [row("a", "x", seed, score) for seed, score in enumerate((0.9, 0.5, 0.5))]
+    # Its two seeds are the better ones of the task or the worse ones, which its mean does not tell.
+    rows += [row("b", "x", seed, score) for seed, score in enumerate((0.8, 0.7))]
+    rows += [row("c", "x", seed, 0.4) for seed in (0, 1, 2)]
+    results = gather(rows, ["a", "b", "c"], ["x"], ["b", "c"])
+    found = regrets(results, hindsight)
+    assert found["b"].by_condition["x"].mean == pytest.approx((0.9 - 0.8 + 0.5 - 0.7) / 2)
+    assert found["b"].by_condition["x"].seeds == 2 and results.best_of == {"x": "c"}
+
+
 def test_rollouts_until_an_accuracy():
     curve = {"marks": [[0, 0, 0.0], [10, 0, 20.0], [20, 100, 80.0]]}
     rows = [
@@ -80,6 +104,8 @@ def test_rollouts_until_an_accuracy():
     assert rollouts_until(results, "a", "x", 0.41) == 100
     assert rollouts_until(results, "a", "x", 0.6) is None
     assert rollouts_until(results, "a", "y", 0.1) is None
+    assert end_of_curve(results, "a", "x") == 0.5 and end_of_curve(results, "a", "y") is None
+    assert end_of_curve(gather([row("a", "x", 0, 0.4, accuracy_curve=[])], ["a"], ["x"], []), "a", "x") is None
 
 
 def test_page(monkeypatch):
@@ -92,6 +118,7 @@ def test_page(monkeypatch):
     page = study_page(study, results, rows)
     assert "| policy | right | worst |" in page and "| `gate` | +0.000 ± 0.000 | +0.000 |" in page
     assert "1 of 2 pairs of policy and condition lose 10% or more." in page
+    assert "in hindsight" in page and "(n = 1)" not in page and "different warm-ups" not in page
     assert "Difference to `sft_then_rl`" in page and "Difference to `gate`" not in page
     both = dataclasses.replace(study, baselines=["sft_then_rl", "gate"])
     second = study_page(both, results, rows).partition("## Difference to `gate`")[2]
@@ -102,9 +129,27 @@ def test_page(monkeypatch):
     )
     last = apart.partition("## Regret without `gate`")[2].partition("##")[0]
     assert "| `sft_then_rl` | +0.000" in last and "| `gate`" not in last and "0 of 1 pairs" in last
-    assert "accuracy of `sft_then_rl`\n\n| policy | right |\n|---|---|\n| `sft_then_rl` | 9.0 |" in page
+    reached = page.partition("## Thousand rollouts until `sft_then_rl` is reached")[2].partition("##")[0]
+    assert "| `sft_then_rl` | 9.0 |" in reached and "| `gate` | 9.0 |" in reached
     assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
     assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
+
+
+def test_page_of_what_is_not_finished(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = read_study(ROOT / "recipes" / "studies" / "tiny.yaml")
+    curve = {"marks": [[2, 0, 1], [5, 9000, 2]]}
+    rows = []
+    for policy, end, warm_up in (("sft_then_rl", 0.3, 0.1), ("fixed_.5", 0.2, 0.1), ("gate", 0.3, 0.15)):
+        name = next(run.name for run in study.runs if (run.policy, run.condition) == (policy, "right"))
+        more = {"name": name, "after_warm_up": warm_up, "accuracy_curve": [[2, 0.1], [5, end]], **curve}
+        rows += [row(policy, "right", seed, end, **more) for seed in range(3 if policy != "gate" else 1)]
+    rows += [row("filter", "wrong", seed, None, reason="none", name="f") | {"status": "refused"} for seed in (0, 1)]
+    page = study_page(study, gather(rows, ["sft_then_rl", "fixed_.5", "gate", "filter"], ["right", "wrong"], []), rows)
+    assert "from right/sft_then_rl/lr0.002/seed0 had different warm-ups (0.1, 0.15); they" in page
+    assert "| `gate` | 0.300 (n = 1) |" in page and "* filter, wrong, seeds 0, 1: none" in page
+    reached = page.partition("## Thousand rollouts")[2].partition("##")[0]
+    assert "| `sft_then_rl` | 9.0 |" in reached and "| `fixed_.5` | never |" in reached
 
 
 def test_weights_of_sources():
@@ -134,3 +179,10 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "runs.jsonl"
     path.write_text('{"name": "a", "n": 1}\n{"name": "a", "n": 2}\n{"name": "b", "n"')
     assert read_results(path) == [{"name": "a", "n": 2}]
+    # Nor does it take the next one with it, whether it is whole or not.
+    append_result(path, {"name": "c"})
+    assert read_results(path) == [{"name": "a", "n": 2}, {"name": "c"}]
+    path.write_text('{"name": "a", "n": 1}')
+    append_result(path, {"name": "c"})
+    append_result(path, {"name": "d"})
+    assert path.read_text() == '{"name": "a", "n": 1}\n{"name": "c"}\n{"name": "d"}\n'

@@ -14,13 +14,15 @@ from typing import Any
 
 from ..compat import installed_versions
 from ..reporting.study_report import write_study_report
-from ..reporting.study_results import read_results
+from ..reporting.study_results import append_result, read_results
+from .run_files import METRICS_FILE
 from .study import Study, StudyRun, command_line, read_study
 from .study_worker import OUTPUT_FILE, SCORES_FILE, work
 from .usage import USAGE_EXIT_CODE, UsageError, run_command
 
 
 RESULTS_FILE = "runs.jsonl"
+DIGEST_FILE = "digest.txt"
 POLL_SECONDS = 0.2
 SOURCE_METRIC = "amft/mu/"
 
@@ -55,6 +57,7 @@ def _compare(argv: list[str]) -> int:
     parser.add_argument("--results", metavar="FILE", help="JSON lines to append to; default runs.jsonl in that folder")
     parser.add_argument("--list", action="store_true", help="name the runs that are missing and stop")
     parser.add_argument("--report", action="store_true", help="write the report of what is there and run nothing")
+    parser.add_argument("--retry_refused", action="store_true", help="runs that were refused are missing as well")
     arguments = parser.parse_args(argv)
     for name in ("jobs", "limit"):
         value = getattr(arguments, name)
@@ -63,15 +66,22 @@ def _compare(argv: list[str]) -> int:
     study = read_study(arguments.study)
     output = Path(arguments.output or Path("outputs") / "studies" / study.name)
     results = Path(arguments.results or output / RESULTS_FILE)
-    done = {(row["name"], row["digest"]) for row in read_results(results)}
-    missing = [run for run in study.runs if (run.name, run.digest) not in done]
-    missing = [run for run in missing if arguments.only is None or arguments.only in run.name]
+    digests = {run.name: run.digest for run in study.runs}
+    # Results of settings that the study no longer has are no part of it.
+    rows = [row for row in read_results(results) if digests.get(row["name"]) == row["digest"]]
     if arguments.report:
-        if not done:
-            raise UsageError(f"results={str(results)!r} holds no run; run the study first, or give another file")
-        print(f"report: {write_study_report(study, read_results(results), output)}")
+        if all(row["status"] == "refused" for row in rows):
+            raise UsageError(
+                f"results={str(results)!r} holds no finished run of this study; run it first, or give another file"
+            )
+        print(f"report: {write_study_report(study, rows, output)}")
         return 0
-    print(f"{study.name}: {len(study.runs)} runs, {len(missing)} missing")
+    refused = {row["name"] for row in rows if row["status"] == "refused"}
+    done = {row["name"] for row in rows} - (refused if arguments.retry_refused else set())
+    missing = [run for run in study.runs if run.name not in done]
+    missing = [run for run in missing if arguments.only is None or arguments.only in run.name]
+    note = f", {len(refused)} refused; run those again with --retry_refused" if refused & done else ""
+    print(f"{study.name}: {len(study.runs)} runs, {len(missing)} missing{note}")
     if arguments.list:
         print("\n".join(run.name for run in missing))
         return 0
@@ -126,7 +136,7 @@ class StudyRunner:
         try:
             while waiting or running:
                 for run, (process, since) in list(running.items()):
-                    made = run in warm_ups and self._checkpoint(run).is_dir()
+                    made = run in warm_ups and self._has_warm_up(run)
                     if made:
                         process.kill()
                     elif process.is_alive():
@@ -162,7 +172,7 @@ class StudyRunner:
             if run.start is None:
                 return run
             if all(other.name != run.start for other in (*waiting, *running)):
-                return run if self._checkpoint(run).is_dir() else self._by_name[run.start]
+                return run if self._has_warm_up(run) else self._by_name[run.start]
         return None
 
     def folder(self, name: str) -> Path:
@@ -172,9 +182,17 @@ class StudyRunner:
     def _checkpoint(self, run: StudyRun) -> Path:
         return self.folder(run.start or run.name) / f"checkpoint-{run.warm_up_steps}"
 
+    def _has_warm_up(self, run: StudyRun) -> bool:
+        """Whether the warm-up of a run is there, made by the settings that the study has now."""
+        start = self._by_name[run.start or run.name]
+        digest = self.folder(start.name) / DIGEST_FILE
+        return self._checkpoint(run).is_dir() and digest.is_file() and digest.read_text() == start.digest
+
     def _start(self, run: StudyRun) -> Any:
         folder = self.folder(run.name)
         shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        (folder / DIGEST_FILE).write_text(run.digest)
         checkpoint = self._checkpoint(run) if run.start is not None else None
         arguments = command_line(run, self.study.recipe, folder, checkpoint)
         if run.policy == self.study.start and run.warm_up_steps:
@@ -204,7 +222,8 @@ class StudyRunner:
             "date": date.today().isoformat(),
             "versions": installed_versions(),
         }
-        if code == 0 and (folder / SCORES_FILE).is_file():
+        # A run that a signal stopped ends well and has no numbers.
+        if code == 0 and all((folder / name).is_file() for name in (SCORES_FILE, METRICS_FILE)):
             row |= {"status": "finished", **run_numbers(folder, run.start is not None)}
             print(f"{run.name}: {row['accuracy']:.3f} in {seconds / 60:.1f} min", flush=True)
         elif code == USAGE_EXIT_CODE:
@@ -214,8 +233,7 @@ class StudyRunner:
         else:
             self._fail(run, code)
             return
-        with self.results.open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(row, allow_nan=False) + "\n")
+        append_result(self.results, row)
         for weights in folder.glob("*.safetensors"):
             weights.unlink()
 
@@ -235,7 +253,7 @@ def run_numbers(folder: Path, resumed: bool) -> dict[str, Any]:
         seconds of the processor (without a shared warm-up), the curves of held-out accuracy and μ by step, that of
         each source where it has a weight, and `marks`: steps with the rollouts and seconds up to them.
     """
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((folder / METRICS_FILE).read_text(encoding="utf-8"))
     log = json.loads((folder / "log_history.json").read_text(encoding="utf-8"))
     held_out = metrics["held_out"]
     last, warm_up = held_out[-1], next((row for row in held_out if row["stage"] == "warm_up"), None)

@@ -14,6 +14,7 @@ from ..reporting.run_figure import plot_run, series
 from .arguments import Recipe
 
 
+METRICS_FILE = "metrics.json"
 PREFIX = "held_out/"
 
 
@@ -77,7 +78,7 @@ def write_run_files(recipe: Recipe, log_history: list[dict], rows: list[dict[str
         "held_out": rows,
         "versions": versions,
     }
-    _write_json(folder / "metrics.json", metrics)
+    _write_json(folder / METRICS_FILE, metrics)
     learned = recipe.training.policy_class.needs_meta_gradient
     return plot_run(
         log_history,

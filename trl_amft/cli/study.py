@@ -50,6 +50,9 @@ class StudyRun:
             Seed of training.
         settings (`dict[str, Any]`):
             Fields of the recipe that the run sets.
+        digest (`str`, *optional*, defaults to `""`):
+            Changes with any field of the run, be it the study's or the recipe's, and with the further rewards that
+            score it, so that a changed study repeats what it changed.
         warm_up_steps (`int`, *optional*, defaults to `0`):
             Steps of its supervised warm-up.
         start (`str`, *optional*):
@@ -61,6 +64,7 @@ class StudyRun:
     learning_rate: float
     seed: int
     settings: dict[str, Any]
+    digest: str = ""
     warm_up_steps: int = 0
     start: str | None = None
 
@@ -68,11 +72,6 @@ class StudyRun:
     def name(self) -> str:
         """Distinguishes the run from all others of its study."""
         return f"{self.condition}/{self.policy}/lr{self.learning_rate:g}/seed{self.seed}"
-
-    @property
-    def digest(self) -> str:
-        """Changes with any setting, so that a changed study repeats what it changed."""
-        return hashlib.sha1(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -137,6 +136,7 @@ def read_study(path: str | Path) -> Study:
     missing = [name for name in REQUIRED if not content.get(name)]
     if missing:
         raise UsageError(f"study {str(path)!r} lacks {', '.join(missing)}; give each at least one entry")
+    _check_kinds(content, path)
     recipe = read_recipe(content["recipe"])
     policies = {name: dict(entry or {}) for name, entry in content["policies"].items()}
     conditions = {name: dict(entry or {}) for name, entry in content["conditions"].items()}
@@ -163,10 +163,35 @@ def read_study(path: str | Path) -> Study:
         beginning = None
         if start is not None and goes_on and all(name.startswith(AFTER_WARM_UP) for name in policies[policy]):
             beginning = StudyRun(start, condition, rate, seed, {}).name
-        runs.append(StudyRun(policy, condition, rate, seed, settings, warm_up, beginning))
+        digest = _digest({**recipe, **settings}, scored_by[condition])
+        runs.append(StudyRun(policy, condition, rate, seed, settings, digest, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
     runs.sort(key=lambda run: (run.seed, run.start is not None))
     return Study(Path(path).stem, content["recipe"], runs, scored_by, start, baselines, oracle, reach, apart)
+
+
+def _check_kinds(content: dict[str, Any], path: str | Path) -> None:
+    for name in ("policies", "conditions"):
+        found = content[name]
+        if not isinstance(found, dict) or not all(isinstance(entry, dict | None) for entry in found.values()):
+            raise UsageError(f"{name} in study {str(path)!r} must be names, each with fields of the recipe")
+    if not isinstance(content.get("settings") or {}, dict):
+        raise UsageError(f"settings={content['settings']!r} in study {str(path)!r} must be fields of the recipe")
+    for name in ("seeds", "learning_rates", "grid", "baselines", "oracle", "reach", "apart"):
+        found = content.get(name) or []
+        if not isinstance(found, list):
+            raise UsageError(f"{name}={found!r} in study {str(path)!r} must be a list; write [{found}]")
+    for name, kinds in (("seeds", int), ("learning_rates", int | float)):
+        found = content[name]
+        if not all(isinstance(one, kinds) and not isinstance(one, bool) for one in found):
+            raise UsageError(f"{name}={found!r} in study {str(path)!r} must be numbers")
+        if len(set(found)) < len(found):
+            raise UsageError(f"{name}={found!r} in study {str(path)!r} has one of them twice; keep one")
+
+
+def _digest(fields: dict[str, Any], scored_by: dict[str, str]) -> str:
+    numbers = {name: value for name, value in fields.items() if name != "output_dir"}
+    return hashlib.sha1(json.dumps([numbers, scored_by], sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Path) -> list[str]:

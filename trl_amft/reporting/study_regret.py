@@ -22,50 +22,56 @@ class Regret:
     worst: str
 
 
-def best_on_other_seeds(results: StudyResults, condition: str, seed: int) -> str | None:
+def best_policy(results: StudyResults, condition: str, without: int | None = None) -> str | None:
     """
-    The policy with the best mean accuracy over all seeds but one.
+    The policy with the best mean accuracy in a condition, of those that were run with most seeds.
 
     Args:
         results ([`~trl_amft.reporting.study_results.StudyResults`]):
             Results of a study.
         condition (`str`):
             The condition.
-        seed (`int`):
-            Left out, so that luck with it does not make a policy the best.
+        without (`int`, *optional*):
+            A seed to leave out, so that luck with it does not make a policy the best.
 
     Returns:
-        `str`, *optional*: `None` if no policy has this seed and another one.
+        `str`, *optional*: `None` if no policy has two seeds, or none of those with most has the one that is left out.
     """
-    means = {}
-    for policy in results.policies:
-        scores = {row["seed"]: row["accuracy"] for row in results.cells.get((policy, condition), [])}
-        if policy != ORACLE and seed in scores and len(scores) > 1:
-            means[policy] = fmean(score for other, score in scores.items() if other != seed)
+    found = {policy: _by_seed(results, policy, condition) for policy in results.policies if policy != ORACLE}
+    most = max(map(len, found.values()), default=0)
+    means = {
+        policy: fmean(score for seed, score in scores.items() if seed != without)
+        for policy, scores in found.items()
+        if len(scores) == most > 1 and (without is None or without in scores)
+    }
     return max(means, key=means.__getitem__) if means else None
 
 
-def regrets(results: StudyResults) -> dict[str, Regret]:
+def _by_seed(results: StudyResults, policy: str, condition: str) -> dict[int, float]:
+    return {row["seed"]: row["accuracy"] for row in results.cells.get((policy, condition), [])}
+
+
+def regrets(results: StudyResults, hindsight: bool = False) -> dict[str, Regret]:
     """
-    Distance of every policy from the best one, seed by seed, the best one chosen on the other seeds.
+    Distance of every policy from the best one, seed by seed.
 
     Args:
         results ([`~trl_amft.reporting.study_results.StudyResults`]):
             Results of a study.
+        hindsight (`bool`, *optional*, defaults to `False`):
+            Whether the best one is that with the best mean over all seeds. Otherwise it is chosen on the other seeds,
+            which does not count the loss of a policy that fails with one seed only: the others make it the best.
 
     Returns:
         `dict[str, Regret]`: by policy; those that have no condition with two seeds are not in it.
     """
     lost: dict[str, dict[str, list[float]]] = {}
     for condition in results.conditions:
-        of = {
-            policy: {row["seed"]: row["accuracy"] for row in results.cells.get((policy, condition), [])}
-            for policy in results.policies
-        }
+        of = {policy: _by_seed(results, policy, condition) for policy in results.policies}
         for seed in sorted({seed for scores in of.values() for seed in scores}):
-            best = best_on_other_seeds(results, condition, seed)
+            best = best_policy(results, condition, None if hindsight else seed)
             for policy, scores in of.items():
-                if best is not None and seed in scores:
+                if best is not None and seed in scores and seed in of[best]:
                     distance = of[best][seed] - scores[seed]
                     lost.setdefault(policy, {}).setdefault(condition, []).append(distance)
     found = {}
@@ -90,6 +96,25 @@ def share_that_loses(found: dict[str, Regret], points: float) -> tuple[int, int]
     """
     pairs = [mean for policy, regret in found.items() if policy != ORACLE for mean in regret.by_condition.values()]
     return sum(mean.mean >= points for mean in pairs), len(pairs)
+
+
+def end_of_curve(results: StudyResults, policy: str, condition: str) -> float | None:
+    """
+    The last point of the held-out curve, a mean over seeds.
+
+    Args:
+        results ([`~trl_amft.reporting.study_results.StudyResults`]):
+            Results of a study.
+        policy (`str`):
+            The policy.
+        condition (`str`):
+            The condition.
+
+    Returns:
+        `float`, *optional*: `None` if there is no run, or it has no curve.
+    """
+    rows = results.cells.get((policy, condition), [])
+    return fmean(row["accuracy_curve"][-1][1] for row in rows) if rows and rows[0]["accuracy_curve"] else None
 
 
 def rollouts_until(results: StudyResults, policy: str, condition: str, accuracy: float) -> float | None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .study_figures import plot_accuracy, plot_curves, plot_weights
-from .study_regret import regrets, rollouts_until, share_that_loses
+from .study_regret import Regret, end_of_curve, regrets, rollouts_until, share_that_loses
 from .study_results import ORACLE, SeedMean, StudyResults, gather
 from .study_sources import plot_sources, source_table
 
@@ -27,16 +27,13 @@ def write_study_report(study: "Study", rows: list[dict[str, Any]], folder: Path)
         study ([`~trl_amft.cli.study.Study`]):
             The study.
         rows (`list[dict[str, Any]]`):
-            Its results so far.
+            Its results so far, at least one of them finished.
         folder (`Path`):
             Where to write.
 
     Returns:
         `Path`: the page.
     """
-    wanted = {(run.name, run.digest) for run in study.runs}
-    # Results of settings that the study no longer has are no part of it.
-    rows = [row for row in rows if (row["name"], row["digest"]) in wanted]
     policies = list(dict.fromkeys(run.policy for run in study.runs))
     conditions = list(dict.fromkeys(run.condition for run in study.runs))
     results = gather(rows, policies, conditions, study.oracle)
@@ -72,11 +69,12 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         "",
         f"{len(finished)} of {len(study.runs)} runs. Recipe `{study.recipe}`; learning rates {rates}, for each policy "
         "and condition the one with the best mean accuracy, from the same number of choices. Intervals are 95 % over "
-        "seeds by Student's t; with one seed there is none.",
+        "seeds by Student's t; with one seed there is none. (n = …) has fewer seeds than the rest.",
         "",
+        *_warm_ups(study, finished),
         "## Final held-out accuracy",
         "",
-        *_table(results, lambda policy, condition: _number(results.accuracy(policy, condition))),
+        *_table(results, lambda policy, condition: _number(results, results.accuracy(policy, condition))),
         "",
     ]
     if results.best_of:
@@ -90,8 +88,14 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
             results.without(study.apart), f"Regret without {', '.join(f'`{name}`' for name in study.apart)}"
         )
     for name in (name for name in study.reach if name in results.policies):
-        lines += [f"## Thousand rollouts until the final accuracy of `{name}`", ""]
-        lines += [*_table(results, _reached(results, name)), ""]
+        lines += [f"## Thousand rollouts until `{name}` is reached", ""]
+        lines += [
+            "Until the curve of held-out accuracy, which has a point every `eval_steps` steps, is where that of "
+            f"`{name}` ends. – is not run.",
+            "",
+            *_table(results, _reached(results, name)),
+            "",
+        ]
     for name in dict.fromkeys(name for row in finished for name in row["scores"]):
         lines += [f"## Final held-out accuracy by the reward `{name}`", ""]
         lines += [*_table(results, _scored(results, name)), ""]
@@ -101,7 +105,8 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
     lines += ["## Minutes of training per run", "", *_table(results, _minutes(results)), ""]
     if results.refused:
         lines += ["## Refused", ""]
-        lines += [f"* {policy}, {condition}: {reason}" for (policy, condition), reason in results.refused.items()]
+        for (policy, condition, reason), seeds in results.refused.items():
+            lines += [f"* {policy}, {condition}, seeds {', '.join(map(str, seeds))}: {reason}"]
         lines += [""]
     lines += [
         "![Final accuracy](accuracy.png)",
@@ -124,49 +129,77 @@ def _table(results: StudyResults, cell) -> list[str]:
     return lines
 
 
-def _regret(results: StudyResults, title: str) -> list[str]:
-    found = regrets(results)
-    if not found:
-        return []
-    cell = lambda policy, condition: _number(found[policy].by_condition.get(condition), sign=True)  # noqa: E731
+def _warm_ups(study: "Study", finished: list[dict[str, Any]]) -> list[str]:
+    """Rows that should share a warm-up and do not, because it was made again on another machine."""
+    starts = {run.name: run.start or run.name for run in study.runs}
+    found: dict[str, set[float]] = {}
+    for row in finished:
+        if row.get("after_warm_up") is not None:
+            found.setdefault(starts[row["name"]], set()).add(row["after_warm_up"])
     lines = [
-        f"## {title}",
-        "",
-        "Accuracy of the best policy of a condition minus one's own, seed by seed. Which is best is told by the other "
-        "seeds.",
-        "",
+        f"* The rows that go on from {start} had different warm-ups ({', '.join(map(str, sorted(values)))}); they are "
+        "paired by their seed only."
+        for start, values in found.items()
+        if len(values) > 1
     ]
-    head, rule, *rows = _table(results, lambda policy, condition: cell(policy, condition) if policy in found else "–")
-    lines += [f"{head} worst |", f"{rule}---|"]
+    return [*lines, ""] if lines else []
+
+
+def _regret(results: StudyResults, title: str) -> list[str]:
+    tables = [
+        (regrets(results), "Which is best is told by the other seeds."),
+        (
+            regrets(results, hindsight=True),
+            "The same with the best mean over all seeds as the best, in hindsight: here it counts if a policy fails "
+            "with one seed, which the other seeds do not tell.",
+        ),
+    ]
+    if not tables[0][0]:
+        return []
+    lines = [f"## {title}", "", "Accuracy of the best policy of a condition minus one's own, seed by seed.", ""]
+    for found, explanation in tables:
+        lines += [explanation, "", *_regret_table(results, found), ""]
+        losing, pairs = share_that_loses(found, LOSS)
+        lines += [f"{losing} of {pairs} pairs of policy and condition lose {LOSS:.0%} or more.", ""]
+    return lines
+
+
+def _regret_table(results: StudyResults, found: dict[str, Regret]) -> list[str]:
+    def cell(policy: str, condition: str) -> str:
+        return _number(results, found[policy].by_condition.get(condition), sign=True) if policy in found else "–"
+
+    head, rule, *rows = _table(results, cell)
+    lines = [f"{head} worst |", f"{rule}---|"]
     for row, policy in zip(rows, results.policies, strict=True):
         worst = f"{found[policy].by_condition[found[policy].worst].mean:+.3f}" if policy in found else "–"
         lines.append(f"{row} {worst} |")
-    losing, pairs = share_that_loses(found, LOSS)
-    lines += ["", f"{losing} of {pairs} pairs of policy and condition lose {LOSS:.0%} or more.", ""]
     return lines
 
 
 def _difference(results: StudyResults, baseline: str):
     def cell(policy: str, condition: str) -> str:
-        return _number(results.difference(policy, condition, baseline), sign=True)
+        return _number(results, results.difference(policy, condition, baseline), sign=True)
 
     return cell
 
 
 def _reached(results: StudyResults, name: str):
     def cell(policy: str, condition: str) -> str:
-        goal = results.accuracy(name, condition)
-        found = None if goal is None else rollouts_until(results, policy, condition, goal.mean)
-        return "–" if found is None else f"{found / 1000:.1f}"
+        goal = end_of_curve(results, name, condition)
+        if goal is None or (policy, condition) not in results.cells:
+            return "–"
+        found = rollouts_until(results, policy, condition, goal)
+        return "never" if found is None else f"{found / 1000:.1f}"
 
     return cell
 
 
-def _number(found: SeedMean | None, sign: bool = False) -> str:
+def _number(results: StudyResults, found: SeedMean | None, sign: bool = False) -> str:
     if found is None:
         return "–"
     text = f"{found.mean:+.3f}" if sign else f"{found.mean:.3f}"
-    return text if math.isnan(found.margin) else f"{text} ± {found.margin:.3f}"
+    text = text if math.isnan(found.margin) else f"{text} ± {found.margin:.3f}"
+    return text if found.seeds == results.seeds else f"{text} (n = {found.seeds})"
 
 
 def _scored(results: StudyResults, name: str):

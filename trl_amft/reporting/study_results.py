@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
@@ -58,6 +59,24 @@ def read_results(path: str | Path) -> list[dict[str, Any]]:
     return list(rows.values())
 
 
+def append_result(path: str | Path, row: dict[str, Any]) -> None:
+    """
+    Append a line to the results of a study.
+
+    Args:
+        path (`str` or `Path`):
+            JSON lines. A last line that was cut off stays a line of its own.
+        row (`dict[str, Any]`):
+            The result of one run.
+    """
+    with Path(path).open("a+b") as lines:
+        if lines.tell() > 0:
+            lines.seek(-1, os.SEEK_END)
+            if lines.read(1) != b"\n":
+                lines.write(b"\n")
+        lines.write(json.dumps(row, allow_nan=False).encode() + b"\n")
+
+
 def seed_mean(values: list[float]) -> SeedMean:
     """
     Mean with its interval by Student's t.
@@ -90,8 +109,8 @@ class StudyResults:
             Names in the order of the study.
         cells (`dict[tuple[str, str], list[dict[str, Any]]]`):
             Rows of the seeds of a pair.
-        refused (`dict[tuple[str, str], str]`):
-            Why a pair could not be run.
+        refused (`dict[tuple[str, str, str], list[int]]`):
+            Seeds that could not be run by policy, condition and reason.
         best_of (`dict[str, str]`):
             By condition, which policy the oracle row stands for.
     """
@@ -99,8 +118,13 @@ class StudyResults:
     policies: list[str]
     conditions: list[str]
     cells: dict[tuple[str, str], list[dict[str, Any]]]
-    refused: dict[tuple[str, str], str]
+    refused: dict[tuple[str, str, str], list[int]]
     best_of: dict[str, str]
+
+    @property
+    def seeds(self) -> int:
+        """Seeds of the pair that has most."""
+        return max(map(len, self.cells.values()), default=0)
 
     def without(self, policies: Collection[str]) -> "StudyResults":
         """The same as if these policies were no part of the study."""
@@ -142,24 +166,26 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
         [`StudyResults`]
     """
     by_rate: dict[tuple[str, str], dict[float, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-    refused = {}
+    refused: dict[tuple[str, str, str], list[int]] = defaultdict(list)
     for row in rows:
         pair = row["policy"], row["condition"]
         if row["status"] == "refused":
-            refused[pair] = row["reason"]
+            refused[*pair, row["reason"]].append(row["seed"])
         else:
             by_rate[pair][row["learning_rate"]].append(row)
     cells = {}
     for pair, rates in by_rate.items():
         # A rate with fewer seeds is one that is not finished.
         most = max(map(len, rates.values()))
-        full = [found for found in rates.values() if len(found) == most]
-        cells[pair] = sorted(max(full, key=_mean_accuracy), key=lambda row: row["seed"])
+        whole = [found for found in rates.values() if len(found) == most]
+        cells[pair] = sorted(max(whole, key=_mean_accuracy), key=lambda row: row["seed"])
     best_of = {}
     for condition in conditions:
         found = {name: cells[name, condition] for name in oracle if (name, condition) in cells}
         if found:
-            best = max(found, key=lambda name: _mean_accuracy(found[name]))
+            most = max(map(len, found.values()))
+            full = [name for name in found if len(found[name]) == most]
+            best = max(full, key=lambda name: _mean_accuracy(found[name]))
             best_of[condition], cells[ORACLE, condition] = best, found[best]
     seen = {name for pair in cells for name in pair}
     order = [name for name in [*policies, ORACLE] if name in seen]
