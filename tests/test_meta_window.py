@@ -140,3 +140,5 @@ def test_state_round_trip():
             w.add_sensitivity(step, q[step], q[step].norm().item())
     with pytest.raises(ValueError, match="meta_window=4"):
         MetaGradientWindow(4).load_state_dict(one.state_dict())
+    with pytest.raises(ValueError, match="another kind of evidence"):
+        other.load_state_dict({"sums": torch.zeros(4)})

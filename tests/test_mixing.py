@@ -79,6 +79,15 @@ def test_the_step_is_weighed_by_its_evidence(tmp_path):
     assert callback(tmp_path, meta_normalization="cosine").update(signals(1.0, t_value=0.0)) == pytest.approx(0.51)
 
 
+def test_with_momentum_the_evidence_is_that_of_the_running_mean(tmp_path):
+    controller = callback(tmp_path, meta_momentum=0.9, mu_lr=0.01)
+    for _ in range(20):
+        before = controller.update(signals(-1.0, t_value=-3.0))
+    # The mean still says down, the last windows together up.
+    assert controller.update(signals(1.0, t_value=3.0)) == before
+    assert controller.update(signals(1.0, t_value=-3.0)) < before
+
+
 def test_scale_of_the_model_does_not_matter_but_for_the_raw_form(tmp_path):
     def trajectory(scale, normalization):
         controller = callback(tmp_path, meta_normalization=normalization)
@@ -209,7 +218,17 @@ def test_replay_repeats_a_trajectory(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "is no file"), ("{}", "holds no list"), ('[{"step": 1}]', "no entry `amft/mu`"), ("[", "holds no list")],
+    [
+        (None, "is no file"),
+        ("{}", "holds no list"),
+        ('[{"step": 1}]', "no entry `amft/mu`"),
+        ("[", "holds no list"),
+        (
+            '[{"step": 1, "amft/mu": 0.5}, {"step": 2, "amft/mu": 50}]',
+            r"amft/mu=50.0 at step 2; give weights in \[0, 1",
+        ),
+        ('[{"step": 1, "amft/mu": NaN}]', "amft/mu=nan at step 1"),
+    ],
 )
 def test_replay_without_a_trajectory_is_one_line(tmp_path, content, message):
     path = tmp_path / "log.json"

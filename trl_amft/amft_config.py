@@ -214,10 +214,15 @@ class AMFTConfig(GRPOConfig):
 
     @property
     def meta_estimate_interval(self) -> int:
-        """Optimizer steps between two gradients that can judge μ: rollouts that serve several steps judge once."""
+        """Optimizer steps between two gradients that can judge μ: those of steps that begin with fresh rollouts."""
         if self.meta_gradient == "validation":
             return self.meta_interval
-        return max(-(-self.generation_steps // self.gradient_accumulation_steps), 1)
+        return self.steps_between_fresh_rollouts
+
+    @property
+    def steps_between_fresh_rollouts(self) -> int:
+        """Optimizer steps from one that begins with a new batch of rollouts to the next one."""
+        return self.generation_steps // math.gcd(self.generation_steps, self.gradient_accumulation_steps)
 
     def _take_paper_settings(self) -> None:
         for name, value in PAPER_SETTINGS.items():
@@ -256,6 +261,13 @@ class AMFTConfig(GRPOConfig):
 
     def _check_steps(self) -> None:
         generation_steps = self.generation_steps
+        if self.policy_class.paired and generation_steps % self.gradient_accumulation_steps:
+            raise ValueError(
+                f"steps_per_generation={self.steps_per_generation} lets a step of gradient_accumulation_steps="
+                f"{self.gradient_accumulation_steps} take rollouts of two batches, but mixing_policy="
+                f"{self.mixing_policy!r} chooses demonstrations batch by batch: make steps_per_generation a multiple "
+                f"of {self.gradient_accumulation_steps}"
+            )
         if 0 < self.max_steps < self.sft_warmup_steps:
             raise ValueError(
                 f"sft_warmup_steps={self.sft_warmup_steps} exceeds max_steps={self.max_steps}, of which it is a part: "
@@ -268,7 +280,7 @@ class AMFTConfig(GRPOConfig):
                     continue
                 value = value if value >= 1 else math.ceil(value * self.max_steps)
             if (value * self.gradient_accumulation_steps) % generation_steps:
-                every = generation_steps // math.gcd(generation_steps, self.gradient_accumulation_steps)
+                every = self.steps_between_fresh_rollouts
                 raise ValueError(
                     f"{name}={value:g} does not fall on a generation batch, which spans {every} optimizer steps: make "
                     f"it a multiple of {every}, so that a resumed run is exact"

@@ -36,7 +36,7 @@ class GradientMoments:
 
     Args:
         decay (`float`):
-            β in [0, 1).
+            β in (0, 1).
     """
 
     def __init__(self, decay: float):

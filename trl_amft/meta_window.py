@@ -193,8 +193,10 @@ class MetaGradientWindow:
         Restore from [`~MetaGradientWindow.state_dict`].
 
         Raises:
-            `ValueError`: if the stored history was made with another window.
+            `ValueError`: if the stored history was made with another window, or by another kind of policy.
         """
+        if "products" not in state:
+            raise ValueError("the checkpoint holds no meta-gradients but another kind of evidence")
         if state["products"].shape != self._products.shape:
             raise ValueError(
                 f"the stored history has shape {tuple(state['products'].shape)}, `meta_window={self.window}` needs "

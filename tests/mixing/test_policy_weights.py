@@ -254,6 +254,7 @@ class TestOptions:
             ("chord_mu", {"decay_steps": 0.5}, r"decay_steps=0.5 is not usable: give an integer in \[1, inf\)"),
             ("gate", {"gate": True}, r"gate=True is not usable: give an integer in \[0, inf\)"),
             ("grad_norm", {"ratio": NAN}, "ratio=nan is not usable"),
+            ("variance", {"decay": 0.0}, "decay=0.0 is not usable"),
             ("fixed", {"mu": 0.5}, "it takes none"),
         ],
     )

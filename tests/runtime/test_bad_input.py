@@ -102,6 +102,14 @@ ONE, UNIT, HALF_OPEN = "give one in", "give a number in [0, 1]", "give a number 
             ["use_adaptive_entropy=True", "mu_entropy_lr=0.1", "set mu_entropy_lr to 0"],
         ),
         ({"max_completion_length": None}, ["max_demonstration_length=None", "give one of them"]),
+        (
+            {"mixing_policy": "gate", "gradient_accumulation_steps": 4, "steps_per_generation": 1},
+            ["steps_per_generation=1", "gradient_accumulation_steps=4", "'gate'", "a multiple of 4"],
+        ),
+        (
+            {"mixing_policy": "luffy", "gradient_accumulation_steps": 2, "steps_per_generation": 3},
+            ["steps_per_generation=3", "gradient_accumulation_steps=2", "'luffy'", "a multiple of 2"],
+        ),
     ],
 )
 def test_configuration(tmp_path, settings, parts):
@@ -116,6 +124,7 @@ def test_sound_values_at_the_edges_pass(tmp_path):
     toy.config(tmp_path, sft_warmup_steps=5)
     toy.config(tmp_path, steps_per_generation=4, save_strategy="steps", save_steps=8)
     toy.config(tmp_path, use_adaptive_entropy=True)
+    toy.config(tmp_path, mixing_policy="gate", gradient_accumulation_steps=2, steps_per_generation=4)
     assert toy.config(tmp_path, max_completion_length=None, max_demonstration_length=7).max_demonstration_length == 7
 
 
@@ -139,6 +148,19 @@ def stream(**columns):
             ["demonstration_column='solution'", "found ['prompt', 'demonstration']", "pass one"],
         ),
         ({"demonstrations": None, "demonstration_column": None}, ["demonstration_column=None", "pass one"]),
+        (
+            {"demonstrations": None, "train": paired("3"), "mixing_policy": "gate", "remove_unused_columns": True},
+            ["remove_unused_columns=True", "mixing_policy='gate'", "set remove_unused_columns to False"],
+        ),
+        (
+            {
+                "train": paired("3", baseline=[0.5]),
+                "advantage_baseline": "column:baseline",
+                "scale_rewards": "none",
+                "remove_unused_columns": True,
+            },
+            ["remove_unused_columns=True", "advantage_baseline='column:baseline'", "to False"],
+        ),
         (
             {"demonstrations": Dataset.from_dict({"prompt": [], "completion": []})},
             ["demonstration_dataset is empty", "give at least one"],

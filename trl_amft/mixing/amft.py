@@ -55,7 +55,7 @@ def evidence(value: float, t_value: float) -> float:
 
     Args:
         value (`float`):
-            Estimate of dU/dμ over the last window.
+            Estimate of dU/dμ over the last window, or with `meta_momentum` the running mean of such estimates.
         t_value (`float`):
             Mean over the last windows over its jackknife standard error; NaN, which is no evidence, before there are
             enough windows.
@@ -142,7 +142,7 @@ class AMFTPolicy(MixingPolicy):
             self.updates += 1
             normalized = self.normalizer(self._dimensionless(gradient, signals.learning_rate))
             if self.args.meta_normalization == "rms":
-                normalized *= evidence(gradient.value, gradient.t_value)
+                normalized *= evidence(normalized, gradient.t_value)
         # μ_lr is the largest move per window of W steps, however many estimates fall into it.
         estimates_per_window = max(self.args.meta_window / self.args.meta_estimate_interval, 1.0)
         self.mu = next_weight(

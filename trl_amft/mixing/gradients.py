@@ -68,10 +68,10 @@ class VariancePolicy(GradientPolicy):
 
     `mixing_policy_kwargs`:
         decay (`float`, *optional*, defaults to `0.9`):
-            β in [0, 1) of the running averages.
+            β in [.01, 1) of the running averages.
     """
 
-    keywords = {"decay": Number(0.9, 0.0, 1.0 - 1e-6)}
+    keywords = {"decay": Number(0.9, 0.01, 1.0 - 1e-6)}
     needs_variances = True
 
     def balanced(self, signals: MixingSignals) -> float | None:

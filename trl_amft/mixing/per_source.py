@@ -105,7 +105,7 @@ class AMFTSourcesPolicy(AMFTPolicy):
             if gradient is not None:
                 step = self.normalizers[source](self._dimensionless(gradient, signals.learning_rate))
                 if self.args.meta_normalization == "rms":
-                    step *= evidence(gradient.value, gradient.t_value)
+                    step *= evidence(step, gradient.t_value)
             moved.append(self.source_weights[source] + self.args.mu_lr / estimates_per_window * step + entropy_step)
         projected = project(moved, self.args.mu_min / count, self.args.mu_max)
         self.source_weights = dict(zip(self.sources, projected, strict=True))

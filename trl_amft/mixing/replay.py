@@ -35,6 +35,12 @@ class ReplayPolicy(MixingPolicy):
             raise ValueError(f"mixing_policy_kwargs: `path` {path!r} holds no list of logs ({error})") from None
         if not self._trajectory:
             raise ValueError(f"mixing_policy_kwargs: `path` {path!r} has no entry `amft/mu` to replay")
+        for step, weight in self._trajectory:
+            if not 0.0 <= weight <= 1.0:
+                raise ValueError(
+                    f"mixing_policy_kwargs: `path` {path!r} has amft/mu={weight} at step {step}; give weights in "
+                    "[0, 1]"
+                )
 
     def known_weight(self, step: int) -> float:
         for logged_step, weight in self._trajectory:

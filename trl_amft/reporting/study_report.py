@@ -69,7 +69,7 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         "",
         f"{len(finished)} of {len(study.runs)} runs. Recipe `{study.recipe}`; learning rates {rates}, for each policy "
         "and condition the one with the best mean accuracy, from the same number of choices. Intervals are 95 % over "
-        "seeds by Student's t; with one seed there is none. (n = …) has fewer seeds than the rest.",
+        "seeds by Student's t; with one seed there is none. A cell with (n = …) has fewer seeds than the rest.",
         "",
         *_warm_ups(study, finished),
         "## Final held-out accuracy",

@@ -10,7 +10,7 @@ from packaging.version import Version
 
 from ..amft_config import AMFTConfig
 from ..compat import DEEPSPEED_MIN
-from ..rollouts.advantage_baseline import check_baseline_column
+from ..rollouts.advantage_baseline import GROUP, check_baseline_column
 
 
 GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
@@ -54,6 +54,15 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
             "`demonstration_dataset`"
         )
     check_baseline_column(args, train_dataset)
+    if args.remove_unused_columns and (args.policy_class.paired or args.advantage_baseline != GROUP):
+        reader = (
+            f"mixing_policy={args.mixing_policy!r}"
+            if args.policy_class.paired
+            else f"advantage_baseline={args.advantage_baseline!r}"
+        )
+        raise ValueError(
+            f"remove_unused_columns=True takes the column away that {reader} reads: set remove_unused_columns to False"
+        )
     if args.needs_validation:
         if not isinstance(validation_dataset, Dataset):
             raise ValueError(
