@@ -25,7 +25,7 @@ from .meta_validation import ValidationUtility
 from .meta_window import MetaGradientWindow
 from .mixing import MixingPolicy, MixingSignals
 from .mixing.per_source import AMFTSourcesPolicy
-from .rollouts.prompt_sampler import PromptSampler
+from .rollouts.prompt_sampler import with_lead_in
 from .rollouts.server import guard_server
 from .rollouts.signals import RolloutSignals
 from .rollouts.weighed_rollouts import WeighedRollouts
@@ -115,6 +115,7 @@ class AMFTTrainer(WeighedRollouts):
             environment_factory=environment_factory,
         )
         input_checks.check_distributed(self.accelerator.state, args)
+        input_checks.check_devices(self.model, args)
         input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))
@@ -171,17 +172,15 @@ class AMFTTrainer(WeighedRollouts):
         self._last_loaded_step, self.step_start = -1, None
         self.window.clear()
         if self.is_deepspeed_enabled and resume_from_checkpoint:
-            checkpoints.check_world_size(resume_from_checkpoint, self.args)
+            plugin = self.accelerator.state.deepspeed_plugin
+            checkpoints.check_world_size(resume_from_checkpoint, self.args, plugin.deepspeed_config)
         if self.demonstrations is not None:
             run_self_check(self)
         with checkpoints.saved_on_failure(self):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def _get_train_sampler(self, dataset=None):
-        args = self.args
-        assert args.generation_batch_size is not None, "GRPOConfig fills it in"
-        lead_in = args.sft_warmup_steps * args.gradient_accumulation_steps * args.generation_batch_size
-        return PromptSampler(super()._get_train_sampler(dataset), lead_in, lambda: int(self.state.epoch or 0))
+        return with_lead_in(super()._get_train_sampler(dataset), self.args, lambda: int(self.state.epoch or 0))
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         known = self.mixing_callback.known_weight(self.state.global_step, self.args.sft_warmup_steps)
@@ -205,13 +204,14 @@ class AMFTTrainer(WeighedRollouts):
 
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
         self.step_start = checkpoints.StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
-        if self.step_algebra is None:
+        if self.step_algebra is None and input_checks.needs_demonstrations(self.args):
             assert self.optimizer is not None
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
             shards = open_gradients(model, self.optimizer, self.accelerator, self.args.max_grad_norm)
             sketch = GradientSketch(shards.num_elements, seed=self.args.seed, device=shards.device)
             self.step_algebra = TwoSegmentStep(shards, sketch, self.args.meta_preconditioner)
-        self.step_algebra.shards.held = known not in (0.0, 1.0)
+        if self.step_algebra is not None:
+            self.step_algebra.shards.held = known not in (0.0, 1.0)
         self._signals.reset()
         self._rl_loss = torch.zeros((), device=self.accelerator.device)
         # The rollouts are of the present parameters only in the first optimizer step that uses them.

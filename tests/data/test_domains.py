@@ -133,6 +133,20 @@ class TestRewards:
         # Held-out rows need no domain.
         assert reward(log_metric=None, **given) == reward(log_metric=lambda *_: 1 / 0, **given) == expected
 
+    def test_what_a_reward_writes_beside_completions_has_a_value_for_each(self):
+        def noted(completions, log_extra=None, **given):
+            if log_extra is not None:
+                log_extra("length", [len(completion) for completion in completions])
+            return [1.0] * len(completions)
+
+        written = {}
+        for name in ("letters", "digits"):
+            DomainReward(name, noted)(
+                domain=["letters", "digits", "letters"], completions=["a", "bb", "ccc"], log_extra=written.__setitem__
+            )
+        assert written == {"letters/length": [1, None, 3], "digits/length": [None, 2, None]}
+        assert DomainReward("letters", noted)(domain=["letters"], completions=["a"]) == [1.0]
+
     def test_asynchronous_is_refused(self):
         async def later(**given):
             return []

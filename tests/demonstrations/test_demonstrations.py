@@ -53,6 +53,7 @@ def text(row):
         ({"prompt": "p", "completion": "c"}, None, ("p", "c")),
         ({"prompt": user("p"), "completion": assistant("c")}, None, (user("p"), assistant("c"))),
         ({"messages": user("p") + assistant("c")}, None, (user("p"), assistant("c"))),
+        ({"prompt": user("p"), "completion": "c"}, None, (user("p"), assistant("c"))),
         ({"prompt": "p", "demonstration": "c"}, "demonstration", ("p", "c")),
         ({"prompt": user("p"), "demonstration": "c"}, "demonstration", (user("p"), assistant("c"))),
         ({"prompt": user("p"), "demonstration": assistant("c")}, "demonstration", (user("p"), assistant("c"))),
@@ -107,6 +108,29 @@ def test_generation_prompt_with_a_thinking_tag(think, content, prompt, completio
     kwargs = {"chat_template": CHATML, **({} if think is None else {"think": True})}
     row = {"prompt": user("p"), "completion": assistant(content)}
     assert text(tokenizer(template_kwargs=kwargs)(row)) == (prompt, completion)
+
+
+@pytest.mark.parametrize("lost", [{"tool_calls": [{"function": {"name": "f"}}]}, {"reasoning_content": "r"}], ids=str)
+def test_what_a_thinking_template_would_lose_is_refused(lost):
+    row = {"prompt": user("p"), "completion": [{**assistant("c")[0], **lost}]}
+    assert text(tokenizer()(row))[1] == "c<eos>"
+    with pytest.raises(ValueError, match=f"holds '{next(iter(lost))}', which is lost .*take another chat template"):
+        tokenizer(template_kwargs={"chat_template": CHATML, "think": True})(row)
+
+
+@pytest.mark.parametrize(("row", "column"), [({"completion": assistant("c")}, None), ({"d": assistant("c")}, "d")])
+def test_a_text_before_messages_is_one_line(row, column):
+    with pytest.raises(
+        ValueError, match="prompt of text and a completion of messages: make the prompt a list"
+    ) as error:
+        to_prompt_completion({"prompt": "p", **row}, column)
+    assert "\n" not in str(error.value)
+
+
+def test_texts_after_messages_are_read_as_a_set():
+    rows = Dataset.from_list([{"prompt": user(prompt), "completion": "3"} for prompt in toy.prompts(8)])
+    found = MapDemonstrations(rows, tokenizer(), seed=0)
+    assert found.rows[0]["completion"] == assistant("3")
 
 
 @pytest.mark.parametrize(

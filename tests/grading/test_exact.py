@@ -4,7 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from trl_amft.grading.exact import compare, read_number, tidy
+from trl_amft.grading.exact import compare, read_number
+from trl_amft.grading.spelling import tidy
 
 
 class TestNumbers:
@@ -81,11 +82,23 @@ class TestTexts:
             ("\\text{Yes}", "yes"),
             ("$\\pi$", "\\pi"),
             ("−3x", "-3x"),
+            ("2\\sqrt{2}", "2√2"),
+            ("3\\sqrt{3}", "3sqrt(3)"),
+            ("x^{2}+1", "x²+1"),
+            ("10^{-3}x", "10⁻³x"),
+            ("\\frac{1}{2}", "½"),
+            ("5, 125", "5,\\ 125"),
             ("\\begin{pmatrix}1&2\\\\ 3&4\\end{pmatrix}", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}"),
         ],
     )
     def test_same(self, gold, answer):
         assert compare(gold, answer) is True
+
+    def test_numbers_of_a_list_are_no_groups_of_three_digits(self):
+        assert compare("5, 125", "5125") is not True and compare("1, 234", "1234") is not True
+        assert compare("5, 125", "5,125") is True
+        assert compare("1,234", "1234") is compare("1,\\!234", "1234") is compare("1{,}234", "1234") is True
+        assert tidy("2, 3, 125") == "2;3;125" and tidy("(2, 125)") == "(2,125)" and tidy("2, 3") == "2,3"
 
     @pytest.mark.parametrize(
         ("gold", "answer"), [("\\text{odd}", "dod"), ("Monday", "Tuesday"), ("5", "five"), ("5", ""), ("", "5")]

@@ -96,6 +96,10 @@ class TestGrading:
             ("2023!", False),
             ("e^{x^{2}}", False),
             ("\\frac{x^{2}+y^{2}}{z^{2}}", False),
+            ("9^9^9^9", True),
+            ("a^2+b^2+c^2", False),
+            ("2^3 \\cdot 3^2 \\cdot 5^2", False),
+            ("x^3+3x^2y+3xy^2+y^3", False),
         ],
     )
     def test_monsters(self, answer, monster):
@@ -151,6 +155,42 @@ class TestReward:
             process.kill()
         # The parent's pool is still its own.
         assert maths_reward(completions=["\\boxed{\\sqrt{12}+0}"], solution=["2\\sqrt{3}"]) == [1.0]
+
+
+class TestUndone:
+    @pytest.mark.parametrize(
+        ("problem", "gold", "answer"),
+        [
+            ("Compute $\\frac{10}{7} + \\frac{7}{2}$.", "\\frac{69}{14}", "\\frac{10}{7} + \\frac{7}{2}"),
+            ("Compute 10/7 + 7/2.", "\\frac{69}{14}", "\\frac{7}{2}+\\frac{10}{7}"),
+            ("Compute $\\gcd(308,44)$.", "44", "\\gcd(44,308)"),
+            ("Solve $-72 \\le 7x + 26 < 12$.", "[-14,-2)", "-72 <= 7x + 26 < 12"),
+            ("Solve $x^2-x-6<0$.", "(-2,3)", "x^2-x-6<0"),
+            ("Solve $|2x-1|<5$.", "(-2,3)", "\\{x : |2x-1|<5\\}"),
+            ("Factor $x^{2} - 1$.", "(x-1)(x+1)", "x^2-1"),
+            ("Compute 5!", "120", "5!"),
+            ("Compute $2^{10}$.", "1024", "2^{10}"),
+            ("Tom has 5 apples and buys 7.", "12", "5+7"),
+        ],
+    )
+    def test_the_problem_again_is_no_answer(self, problem, gold, answer):
+        completion = [[{"role": "assistant", "content": f"\\boxed{{{answer}}}"}]]
+        assert maths_reward(completion, [gold], prompts=[[{"role": "user", "content": problem}]]) == [0.0]
+
+    @pytest.mark.parametrize(
+        ("problem", "gold", "answer"),
+        [
+            ("Compute 10/7 + 7/2.", "\\frac{69}{14}", "\\frac{10}{7}+\\frac{7}{2}=\\frac{69}{14}"),
+            ("Subsets of ten things but the empty one? 10 hints.", "1023", "2^{10}-1"),
+            ("12 dogs and no other pet: how many pets?", "12", "(12)"),
+            ("Solve $x^2-x-6<0$, 2 and 3.", "(-2,3)", "-2<x<3"),
+            ("Solve $2x>6$, not 3.", "(3,\\infty)", "x > 3"),
+            ("Which is irreducible, $x^2+1$ or $x^2-1$?", "x^{2}+1", "x^2+1"),
+            ("Where is $x^2<2$?", "(-\\sqrt{2},\\sqrt{2})", "-\\sqrt{2}<x<\\sqrt{2}"),
+        ],
+    )
+    def test_what_is_worked_out_is_right(self, problem, gold, answer):
+        assert maths_reward([f"\\boxed{{{answer}}}"], [gold], prompts=[problem]) == [1.0]
 
 
 class TestHostile:

@@ -146,6 +146,18 @@ class TestRefusals:
         with pytest.raises(UsageError, match="needs one reward that says what is right, found 2"):
             with_exploration([given, given], [given, given], {})
 
+    def test_a_judge_writes_beside_all_completions(self):
+        def judge(completions, log_extra, **given):
+            log_extra("opinion", [f"{completion}?" for completion in completions])
+            return [0.5] * len(completions)
+
+        written = {}
+        reward = ExplorationReward(lambda answers, **given: answers, judge=judge)
+        given = {"prompts": ["p", "p", "q", "q"], "completions": list("abcd"), "completion_ids": [[0]] * 4}
+        reward(**given, answers=[1.0, 1.0, 0.0, 1.0], log_extra=written.__setitem__)
+        # Nothing of the group that is not active.
+        assert written == {"opinion": [None, None, "c?", "d?"]}
+
     def test_takes_the_place_of_correctness(self):
         other, around = with_exploration([toy.reward, given], [given], {"judge": "toy:dense_reward"})
         assert other is toy.reward and around.correctness is given and around.judge is toy.dense_reward

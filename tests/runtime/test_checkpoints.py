@@ -7,6 +7,7 @@ import pytest
 
 import toy
 from trl_amft import AMFTTrainer
+from trl_amft.runtime import checkpoints
 from trl_amft.runtime.checkpoints import check_world_size
 
 
@@ -101,10 +102,26 @@ def test_shards_of_another_number_of_processes(tmp_path, world_size):
     args = SimpleNamespace(output_dir=str(tmp_path), world_size=world_size)
     for resume in (True, str(tmp_path / "checkpoint-2")):
         if world_size == 2:
-            check_world_size(resume, args)
+            check_world_size(resume, args, {})
             continue
         with pytest.raises(
             ValueError, match="written by 2 DeepSpeed processes, this run has 4: start as many"
         ) as error:
-            check_world_size(resume, args)
+            check_world_size(resume, args, {"checkpoint": None})
         assert "\n" not in str(error.value) and "checkpoint-2" in str(error.value)
+        for settings in ({"load_universal": True}, {"use_node_local_storage": True}):
+            check_world_size(resume, args, {"checkpoint": settings})
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_node_knows_whether_it_sees_the_disk_of_the_main_process(tmp_path, monkeypatch, shared):
+    """Of another node's process, which the barrier here lets the main one overtake."""
+
+    def main_process():
+        folder = tmp_path / ("own" if shared else "of_main")
+        folder.mkdir(exist_ok=True)
+        (folder / "token").touch()
+
+    monkeypatch.setattr(checkpoints.uuid, "uuid4", lambda: SimpleNamespace(hex="token"))
+    other = SimpleNamespace(is_main_process=False, wait_for_everyone=main_process)
+    assert checkpoints._sees_disk_of_main(other, str(tmp_path / "own")) is shared

@@ -100,8 +100,11 @@ def test_bad_input(rows, argv, message, monkeypatch, capsys):
     assert error.startswith("error: ") and message in error
 
 
-def test_problems_are_compared_without_spaces_signs_and_capitals():
+def test_problems_are_compared_without_spaces_dollar_signs_and_capitals():
     assert plain("What is  $1+1$?") == plain("what is 1+1 ?") != plain("What is 1-1?")
+    assert plain("$f\\left( 1,2 \\right)$.") == plain("f(1,2)")
+    different = ["1.5 + 2", "15 + 2", "2(3+4)5", "23+45", "|x|=1", "x=1", "f(1,2)", "f(12)", "√2", "2", "求和", "求积"]
+    assert len({plain(problem) for problem in different}) == len(different)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def _run(argv: list[str], description: str | None) -> None:
         excluded = []
         for name in args.exclude:
             others = load_rows(name, args.exclude_split)
-            excluded += [problem_of(row) for row in map(reader_of(name, others), others)]
+            excluded += [problem_of(row["prompt"]) for row in map(reader_of(name, others), others)]
     except ValueError as error:
         raise UsageError(error) from None
 

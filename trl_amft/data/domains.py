@@ -14,6 +14,7 @@ from datasets import Dataset, IterableDataset, interleave_datasets
 from trl.trainer.utils import get_callable_name, is_async_callable
 
 from ..rewards import ExplorationReward
+from ..rewards.exploration import for_all_rows
 
 
 DOMAIN = "domain"
@@ -125,7 +126,11 @@ class DomainReward:
         self.__name__ = f"{domain}_{get_callable_name(reward)}"
 
     def __call__(
-        self, domain: list[str], log_metric: Callable[[str, float], None] | None = None, **given
+        self,
+        domain: list[str],
+        log_metric: Callable[[str, float], None] | None = None,
+        log_extra: Callable[[str, list], None] | None = None,
+        **given,
     ) -> list[float | None]:
         """
         Args:
@@ -133,6 +138,8 @@ class DomainReward:
                 Of each row.
             log_metric (`Callable[[str, float], None]`, *optional*):
                 Given by the trainer.
+            log_extra (`Callable[[str, list], None]`, *optional*):
+                Given by the trainer; the reward's columns get the name of the domain before their own.
             **given:
                 Prompts, completions and columns; of lists the reward sees the part that belongs to its domain.
 
@@ -146,6 +153,8 @@ class DomainReward:
                 name: [values[index] for index in mine] if isinstance(values, list) else values
                 for name, values in given.items()
             }
+            if log_extra is not None:
+                part["log_extra"] = for_all_rows(log_extra, mine, len(domain), f"{self.domain}/")
             own = self.reward(domain=[self.domain] * len(mine), log_metric=log_metric, **part)
             for index, value in zip(mine, own, strict=True):
                 rewards[index] = value

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from ..mixing.luffy import joint_mean
 from ..mixing.policy import GroupBatch, MixingPolicy
-from ..rollouts.signals import group_varies
 from ..runtime.self_check import score_demonstrations
 from .pictures import pictures_digest
 from .source import MapDemonstrations
@@ -105,7 +104,7 @@ class PairedDemonstrations:
         grouped = total.view(-1, generations)
         groups = GroupBatch(
             rewards=grouped,
-            varies=group_varies(rewards, generations)[::generations],
+            varies=trainer.group_varies(rewards)[::generations],
             demonstrated=everywhere[::generations, 0] > 0.0,
             demonstration_rewards=everywhere[::generations, 1],
         )

@@ -100,10 +100,10 @@ def _features(dataset: Dataset, column: str | None) -> Features:
     features = dataset.features.copy()
     if column is not None:
         features["completion"] = features[column]
-        if isinstance(features[column], Value) and not isinstance(features["prompt"], Value):
-            features["completion"] = List({"role": Value("string"), "content": Value("string")})
     elif "completion" not in features:
         features["prompt"] = features["completion"] = features["messages"]
+    if isinstance(features["completion"], Value) and not isinstance(features["prompt"], Value):
+        features["completion"] = List({"role": Value("string"), "content": Value("string")})
     ids = List(Value("int64"))
     added = {PROMPT_IDS: ids, COMPLETION_IDS: ids, PICTURES: Value("int64"), STATUS: Value("string")}
     return Features({**features, **added})

@@ -48,14 +48,19 @@ def to_prompt_completion(example: dict[str, Any], column: str | None = None) -> 
     """
     if column is not None:
         prompt, completion = example["prompt"], example[column]
-        if completion and isinstance(prompt, list) and isinstance(completion, str):
-            completion = [{"role": "assistant", "content": completion}]
     elif "messages" in example and "completion" not in example:
         prompt, completion = example["messages"][:-1], example["messages"][-1:]
     else:
         prompt, completion = example["prompt"], example["completion"]
     if not completion or not prompt:
         return None
+    if isinstance(prompt, list) and isinstance(completion, str):
+        completion = [{"role": "assistant", "content": completion}]
+    if isinstance(prompt, str) and isinstance(completion, list):
+        raise ValueError(
+            "a demonstration has a prompt of text and a completion of messages: make the prompt a list of messages, "
+            "[{'role': 'user', 'content': …}], or the completion a text"
+        )
     if isinstance(completion, list) and not any(message.get("content") for message in completion):
         return None
     return {"prompt": prompt, "completion": completion}
@@ -167,6 +172,14 @@ class DemonstrationTokenizer:
         else:
             # Some templates write into the generation prompt what they omit from finished turns (a thinking tag).
             # Rollouts start after the generation prompt, so demonstrations do as well, without a second tag.
+            for message in completion:
+                for part in ("tool_calls", "reasoning_content"):
+                    if message.get(part):
+                        raise ValueError(
+                            f"a demonstration's completion holds {part!r}, which is lost because the chat template "
+                            "begins a finished turn otherwise than one to be generated: write it into 'content', or "
+                            "take another chat template"
+                        )
             completion_text = "".join(_text(message.get("content")) for message in completion)
             completion_text = without_opened_tag(prompt_text, completion_text)
         tokenize = lambda text: self.tokenizer(text=text, add_special_tokens=False)["input_ids"]  # noqa: E731

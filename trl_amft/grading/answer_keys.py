@@ -1,8 +1,9 @@
 """One text per answer, so that samples can vote: equal for answers that are equal without computer algebra."""
 
-from .exact import read_number, tidy, words_of
+from .exact import read_number, words_of
 from .extraction import final_answer, gold_answer
 from .letters import chosen_label, is_label
+from .spelling import tidy
 
 
 def answer_key(text: str, solution: str) -> str | None:

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
+from .spelling import APART, TEXT, tidy
+
 
 # A decimal with so many digits stands for every number that rounds to it; a shorter one only for itself.
 MIN_DIGITS = 6
@@ -14,23 +16,6 @@ MIN_DIGITS = 6
 MAX_DIGITS = 400
 MAX_EXPONENT = 400
 
-SPACE = r"(?:(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s+)"
-SPACES = re.compile(SPACE)
-# Three digits at a time are one number, a fraction is added to the whole number before it, other digits stay apart.
-GROUPED = re.compile(
-    rf"(?<![\d.,])\d{{1,3}}(?:{SPACE}+\d{{3}})+(?!\d)|(?<=\.)\d{{3}}(?:{SPACE}+\d{{3}})*{SPACE}+\d{{1,3}}(?!\d)"
-)
-WHOLE_AND_QUOTIENT = re.compile(rf"(?<![\d.,])(\d+){SPACE}+(\d+)/(\d+)(?!\d)")
-BETWEEN_DIGITS = re.compile(rf"(?<=\d){SPACE}+(?=\d)")
-APART = "␣"
-REWRITES = (
-    ("−", "-"), ("–", "-"), ("×", "\\times "), ("·", "\\cdot "), ("÷", "/"), ("π", "\\pi "), ("∞", "\\infty "),
-    ("≤", "\\le "), ("≥", "\\ge "), ("°", "^\\circ "), ("{,}", ","), ("\\dfrac", "\\frac"), ("\\tfrac", "\\frac"),
-    ("\\left", ""), ("\\right", ""), ("\\displaystyle", ""), ("^{\\circ}", "^\\circ"), ("\\%", "%"), ("\\$", "$"),
-    ("\\text{$}", "$"), ("\\mathrm{e}", "e"), ("\\lbrace", "\\{"), ("\\rbrace", "\\}"), ("\\varnothing", "\\emptyset"),
-)  # fmt: skip
-
-TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox|operatorname|rm)\s*\{([^{}]*)\}")
 FRACTION = r"\\frac(?:\{([-+]?\d+)\}|(\d))(?:\{([-+]?\d+)\}|(\d))"
 DECIMAL = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)"
 TEN = r"10\^(?:\{([-+]?\d{1,4})\}|(\d))"
@@ -102,28 +87,6 @@ class Number:
     digits: int = 0
     percent: bool = False
     unit: str | None = None
-
-
-def tidy(answer: str) -> str:
-    """
-    One spelling for what LaTeX can write in many.
-
-    Args:
-        answer (`str`):
-            An answer without its frame.
-
-    Returns:
-        `str`: without sizes of brackets, marks at its end, and spaces, of which `␣` between two numbers is left.
-    """
-    for old, new in REWRITES:
-        answer = answer.replace(old, new)
-    answer = answer.strip().strip("$").strip() if answer.count("$") == 2 and answer.strip()[:1] == "$" else answer
-    answer = GROUPED.sub(lambda match: SPACES.sub("", match.group()), answer)
-    answer = BETWEEN_DIGITS.sub(APART, WHOLE_AND_QUOTIENT.sub(r"\1\\frac{\2}{\3}", answer))
-    answer = SPACES.sub("", TEXT.sub(lambda match: f"\\text{{{match.group(1).strip()}}}", answer))
-    answer = re.sub(r"\\frac(\d)(\d)", r"\\frac{\1}{\2}", answer).rstrip(".,;:")
-    inner = re.fullmatch(r"\{([^{}]*)\}", answer)
-    return inner.group(1) if inner else answer
 
 
 def read_number(tidied: str) -> Number | None:
@@ -256,7 +219,7 @@ def compare(gold: str, answer: str) -> bool | None:
     gold, answer = tidy(gold), tidy(answer)
     if not answer or not gold:
         return False
-    if gold == answer:
+    if gold.replace(";", ",") == answer.replace(";", ","):
         return True
     # To math-verify 1 2 is 1 + 2.
     if APART in gold + answer:

@@ -5,16 +5,19 @@ import os
 import re
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from . import letters, pool
-from .exact import compare, tidy
+from .exact import compare
 from .extraction import MAX_ANSWER_LENGTH, final_answer, gold_answer
 from .pool import FormulaPool
+from .spelling import tidy
+from .undone import is_undone
 
 
 # What no answer of a person looks like. It is wrong unless the right one looks like it too.
-MONSTER = re.compile(r"\d{400}|\^\{?-?\d{6}|\d{5}\)?!|!\)?!|(?:\^[({\s]*[^(){}^]{1,40}){3}")
+MONSTER = re.compile(r"\d{400}|\^\{?-?\d{6}|\d{5}\)?!|!\)?!|(?:\^[({\s]*(?:\d+|[A-Za-z]|\\[a-z]+)\s*){3}")
 MAX_DEPTH = 25
 # What may take long is compared last, so that it costs no other answer its time.
 SLOW = re.compile(r"!|\^[({]*[^(){}^]{1,40}\^|\d{7}|\\(?:sum|prod|int|lim|binom)")
@@ -63,7 +66,7 @@ class Grader:
         self._cache: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._lock = threading.Lock()
 
-    def grade(self, texts: list[str], golds: list[str]) -> list[Verdict]:
+    def grade(self, texts: list[str], golds: list[str], problems: list[str] | None = None) -> list[Verdict]:
         """
         Grade completions.
 
@@ -72,13 +75,17 @@ class Grader:
                 Completions.
             golds (`list[str]`):
                 Ground truths, framed or not; a letter from A to J stands for an option.
+            problems (`list[str]`, *optional*):
+                Problems. Where they are given, an answer that only says them again is wrong, see
+                [`~trl_amft.grading.undone.is_undone`].
 
         Returns:
             `list[Verdict]`: one per completion.
         """
         verdicts: list[Verdict] = []
         open_pairs: dict[tuple[str, str], list[int]] = {}
-        for text, solution in zip(texts, golds, strict=True):
+        asked: Sequence[str | None] = problems or [None] * len(texts)
+        for text, solution, problem in zip(texts, golds, asked, strict=True):
             gold = gold_answer(solution)
             if letters.is_label(gold):
                 verdicts.append(Verdict(letters.grade_choice(text, gold)))
@@ -88,7 +95,11 @@ class Grader:
                 verdicts.append(Verdict(False))
                 continue
             same = compare(gold, answer)
-            if same is None and not (is_monster(answer) and not is_monster(gold)):
+            refused = same is None and (
+                (is_monster(answer) and not is_monster(gold))
+                or (problem is not None and is_undone(problem, gold, answer))
+            )
+            if same is None and not refused:
                 open_pairs.setdefault((rewritten(gold), rewritten(answer)), []).append(len(verdicts))
             # That of an open pair is only held for its place.
             verdicts.append(Verdict(bool(same)))

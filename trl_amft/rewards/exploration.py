@@ -189,9 +189,36 @@ class ExplorationReward:
             name: [value[index] for index in asked] if isinstance(value, list) else value
             for name, value in given.items()
         }
+        if given.get("log_extra") is not None:
+            chosen["log_extra"] = for_all_rows(given["log_extra"], asked, len(active))
         return {
             index: opinion for index, opinion in zip(asked, self.judge(**chosen), strict=True) if opinion is not None
         }
+
+
+def for_all_rows(log_extra: Callable[[str, list], None], rows: list[int], count: int, prefix: str = "") -> Callable:
+    """
+    What a reward that sees some rows may call instead of the trainer's `log_extra`, which takes a value for each.
+
+    Args:
+        log_extra (`Callable[[str, list], None]`):
+            Of the trainer.
+        rows (`list[int]`):
+            Which rows the reward sees.
+        count (`int`):
+            How many there are.
+        prefix (`str`, *optional*, defaults to `""`):
+            Before the names of columns.
+
+    Returns:
+        `Callable[[str, list], None]`: rows that are not seen get `None`.
+    """
+
+    def write(column: str, values: list) -> None:
+        by_row = dict(zip(rows, values, strict=True))
+        log_extra(f"{prefix}{column}", [by_row.get(row) for row in range(count)])
+
+    return write
 
 
 def _key(prompt: Any, columns: dict[str, Any], index: int) -> str:

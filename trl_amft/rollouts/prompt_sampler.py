@@ -2,10 +2,34 @@
 
 from collections.abc import Callable, Iterator
 from itertools import islice, repeat
+from typing import TYPE_CHECKING
 
 import torch
 from torch.utils.data import Sampler
 from trl.trainer.utils import RepeatSampler
+
+
+if TYPE_CHECKING:
+    from ..amft_config import AMFTConfig
+
+
+def warm_up_draws(steps: int, accumulated: int, per_epoch: int) -> int:
+    """
+    Batches that the training loop draws for the steps of a warm-up.
+
+    Args:
+        steps (`int`):
+            Optimizer steps.
+        accumulated (`int`):
+            Micro-batches per step, ≥ 1. The last step of an epoch takes what is left of it.
+        per_epoch (`int`):
+            Micro-batches of an epoch.
+
+    Returns:
+        `int`
+    """
+    epochs, rest = divmod(steps, max(-(-per_epoch // accumulated), 1))
+    return epochs * per_epoch + rest * accumulated
 
 
 class PromptSampler(Sampler):
@@ -26,8 +50,7 @@ class PromptSampler(Sampler):
             Tells the current epoch, 0-based.
     """
 
-    def __init__(self, sampler: Sampler, lead_in: int, epoch: Callable[[], int]):
-        assert isinstance(sampler, RepeatSampler), "TRL repeats prompts by this sampler"
+    def __init__(self, sampler: RepeatSampler, lead_in: int, epoch: Callable[[], int]):
         self.sampler = sampler
         self.lead_in = lead_in
         self.epoch = epoch
@@ -44,3 +67,25 @@ class PromptSampler(Sampler):
         lead_in = min(max(self.lead_in - epoch * length, 0), length)
         yield from repeat(0, lead_in)
         yield from islice(self.sampler, length - lead_in)
+
+
+def with_lead_in(sampler: Sampler, args: "AMFTConfig", epoch: Callable[[], int]) -> PromptSampler:
+    """
+    TRL's sampler after a lead-in for the warm-up.
+
+    Args:
+        sampler ([`~trl.trainer.utils.RepeatSampler`]):
+            TRL's sampler.
+        args ([`AMFTConfig`]):
+            Configuration.
+        epoch (`Callable[[], int]`):
+            Tells the current epoch, 0-based.
+
+    Returns:
+        [`PromptSampler`]
+    """
+    assert isinstance(sampler, RepeatSampler), "TRL repeats prompts by this sampler"
+    batch = args.generation_batch_size
+    assert batch is not None, "GRPOConfig fills it in"
+    draws = warm_up_draws(args.sft_warmup_steps, args.gradient_accumulation_steps, len(sampler) // batch)
+    return PromptSampler(sampler, draws * batch, epoch)

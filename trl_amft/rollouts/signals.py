@@ -13,21 +13,34 @@ from accelerate import Accelerator
 GROUP_VARIES = "group_varies"
 
 
-def group_varies(rewards: torch.Tensor, num_generations: int) -> torch.Tensor:
+def group_varies(
+    rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, summed: bool = True
+) -> torch.Tensor:
     """
-    Whether rewards differ inside each group. Advantages cannot tell: the mean of equal rewards such as 0.1 is off by
-    rounding, which scaling by the standard deviation blows up.
+    Whether what the advantages are made of differs inside each group. Advantages cannot tell: the mean of equal
+    rewards such as 0.1 is off by rounding, which scaling by the standard deviation blows up.
 
     Args:
         rewards (`torch.Tensor` of shape (batch_size, num_reward_functions)):
             Rewards of whole groups in order; NaN where a function does not apply.
+        weights (`torch.Tensor` of shape (num_reward_functions,)):
+            Weights of the functions. One of weight 0 is only logged.
         num_generations (`int`):
             Completions per group.
+        summed (`bool`, *optional*, defaults to `True`):
+            Whether the weighted sum is compared, in which a function that does not apply counts as 0; otherwise each
+            function for itself (`multi_objective_aggregation="normalize_then_sum"`).
 
     Returns:
         `torch.Tensor` of shape (batch_size,)
     """
-    grouped = rewards.view(-1, num_generations, rewards.size(1))
+    weights = weights.to(rewards.device)
+    if summed:
+        total = (rewards * weights).nansum(dim=1, keepdim=True)
+        counted = total.masked_fill(rewards.isnan().all(dim=1, keepdim=True), torch.nan)
+    else:
+        counted = rewards.masked_fill(weights == 0.0, 0.0)
+    grouped = counted.view(-1, num_generations, counted.size(1))
     missing = grouped.isnan()
     highest = grouped.masked_fill(missing, -torch.inf).amax(dim=1)
     lowest = grouped.masked_fill(missing, torch.inf).amin(dim=1)

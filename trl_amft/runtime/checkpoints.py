@@ -10,11 +10,14 @@ import glob
 import logging
 import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file, save_file
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
@@ -77,6 +80,7 @@ def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str
     if accelerator.is_local_main_process:
         shutil.rmtree(staging, ignore_errors=True)
     accelerator.wait_for_everyone()
+    sees_main = _sees_disk_of_main(accelerator, staging)
     # The Hub gets the checkpoint under its own name, below.
     push, args.push_to_hub = args.push_to_hub, False
     trainer.staging_folder = staging
@@ -93,7 +97,7 @@ def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str
         _rename(staging, name, final)
     accelerator.wait_for_everyone()
     # Nodes without a common disk hold their own parts.
-    if accelerator.is_local_main_process and os.path.isdir(staging):
+    if accelerator.is_local_main_process and not sees_main and os.path.isdir(staging):
         _rename(staging, name, final)
     if push:
         trainer._push_from_checkpoint(final)
@@ -102,6 +106,25 @@ def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str
         rotate_checkpoints(
             run_folder, save_total_limit=args.save_total_limit, best_model_checkpoint=best, use_mtime=True
         )
+
+
+def _sees_disk_of_main(accelerator: Accelerator, staging: str) -> bool:
+    """
+    Whether the staging folder of this process is that of the main one. Asked by opening a file that is new: whether a
+    folder is still there a network file system may answer from its cache, long after another node has renamed it.
+    """
+    token = [uuid.uuid4().hex]
+    broadcast_object_list(token)
+    path = os.path.join(staging, token[0])
+    if accelerator.is_main_process:
+        os.makedirs(staging, exist_ok=True)
+        open(path, "x").close()
+    accelerator.wait_for_everyone()
+    try:
+        open(path).close()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _rename(staging: str, name: str, final: str) -> None:
@@ -158,19 +181,25 @@ def load_evidence(trainer: "AMFTTrainer", folder: str) -> None:
         logger.warning("%s: the evidence so far is dropped.", error)
 
 
-def check_world_size(resume_from_checkpoint: str | bool, args: AMFTConfig) -> None:
+def check_world_size(resume_from_checkpoint: str | bool, args: AMFTConfig, deepspeed: dict[str, Any]) -> None:
     """
-    DeepSpeed's shards can only be read by as many processes as wrote them.
+    DeepSpeed's shards can only be read by as many processes as wrote them, unless they were made universal. On disks
+    that nodes do not share each sees only its own.
 
     Args:
         resume_from_checkpoint (`str` or `bool`):
             Checkpoint; `True` means the newest one.
         args ([`AMFTConfig`]):
             Configuration of this run, under DeepSpeed.
+        deepspeed (`dict[str, Any]`):
+            DeepSpeed's own configuration.
 
     Raises:
         `ValueError`: one line with both numbers.
     """
+    checkpoint = deepspeed.get("checkpoint") or {}
+    if checkpoint.get("load_universal") or checkpoint.get("use_node_local_storage"):
+        return
     folder = resume_from_checkpoint
     if isinstance(folder, bool):
         folder = get_last_checkpoint(args.output_dir)
@@ -178,5 +207,6 @@ def check_world_size(resume_from_checkpoint: str | bool, args: AMFTConfig) -> No
     if shards and len(shards) != args.world_size:
         raise ValueError(
             f"resume_from_checkpoint={folder!r} was written by {len(shards)} DeepSpeed processes, this run has "
-            f"{args.world_size}: start as many, or make it universal with DeepSpeed's ds_to_universal.py"
+            f"{args.world_size}: start as many, or make it universal with DeepSpeed's ds_to_universal.py and "
+            "set checkpoint.load_universal in its configuration"
         )

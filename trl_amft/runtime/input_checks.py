@@ -177,6 +177,19 @@ def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
         )
 
 
+def check_devices(model: torch.nn.Module, args: AMFTConfig) -> None:
+    """
+    Raises:
+        `ValueError`: if what is trained lies on several devices of this process, where transformers may have put it.
+    """
+    devices = {str(parameter.device) for parameter in model.parameters() if parameter.requires_grad}
+    if needs_demonstrations(args) and len(devices) > 1:
+        raise ValueError(
+            f"the model's parameters lie on {', '.join(sorted(devices))}, but one process trains on one device: start "
+            "with accelerate launch, or set CUDA_VISIBLE_DEVICES to one GPU"
+        )
+
+
 def check_validation(trainer, num_prompts: int) -> None:
     """
     Checks of `meta_gradient="validation"` that need the trainer.

@@ -35,7 +35,13 @@ class ReplicatedGradients(GradientShards):
         self._accelerator = accelerator
         self._optimizer = optimizer
         self._group_of = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        if left := [name for name, p in trained.items() if id(p) not in self._group_of]:
+            raise ValueError(
+                f"optimizers: the one given lacks {left[0]} and {len(left) - 1} more trainable parameters; set their "
+                "requires_grad to False, or give them to it"
+            )
+        self._parameters = list(trained.values())
         self.num_elements = sum(p.numel() for p in self._parameters)
         self.device = accelerator.device
 

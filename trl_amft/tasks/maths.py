@@ -6,13 +6,13 @@ columns may have. A demonstration that opens its thinking where the model's gene
 loses that tag where it is rendered, see [`~trl_amft.demonstrations.tokenizer.DemonstrationTokenizer`].
 """
 
-import json
 import random
 
 from datasets import Dataset
 from trl.import_utils import is_math_verify_available
 
 from ..grading import maths_reward
+from .maths_preparation import plain, problem_of
 from .maths_rows import load_rows, to_form
 from .maths_synthetic import synthetic_rows
 from .task import Task
@@ -45,7 +45,8 @@ def load_maths(
         train_problems (`int`, *optional*):
             How many training problems to keep. All of them if not given; 1,000 synthetic ones.
         held_out_problems (`int`, *optional*, defaults to `500`):
-            How many problems are held out. Rows with the same prompt are one problem.
+            How many problems are held out. Rows whose problems differ in no more than spaces, dollar signs and
+            capitals are one problem.
 
     Returns:
         `Task`: columns `"prompt"` (conversational), `"demonstration"` (messages, or `None`) and `"solution"` (the
@@ -65,7 +66,7 @@ def load_maths(
     # Rows are divided by problem, so that none is on both sides.
     problems: dict[str, list[int]] = {}
     for index, prompt in enumerate(rows["prompt"]):
-        problems.setdefault(json.dumps(prompt), []).append(index)
+        problems.setdefault(plain(problem_of(prompt)), []).append(index)
     wanted = held_out_problems + (train_problems or 1)
     if wanted > len(problems):
         raise ValueError(

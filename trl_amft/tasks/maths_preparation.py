@@ -60,7 +60,7 @@ def prepare(
         grader ([`~trl_amft.grading.Grader`]):
             Says whether a demonstration ends in the right answer.
         excluded (`Iterable[str]`, *optional*):
-            Problems that must not be trained on. Spaces, signs and capitals do not matter.
+            Problems that must not be trained on, in any of the forms that [`plain`] makes one.
         max_length (`int`, *optional*):
             Longest demonstration.
         length (`Callable[[str], int]`, *optional*):
@@ -77,7 +77,7 @@ def prepare(
     excluded, seen = {plain(problem) for problem in excluded}, set()
     for row in rows:
         done.read += 1
-        problem = plain(problem_of(row))
+        problem = plain(problem_of(row["prompt"]))
         reason = (
             "no problem or no answer"
             if not row["solution"]
@@ -119,16 +119,14 @@ def prepare(
     return done
 
 
-def problem_of(row: dict[str, Any]) -> str:
+def problem_of(prompt: list[dict[str, str]]) -> str:
     """The last turn of the user."""
-    return next(
-        (turn["content"] for turn in reversed(row["prompt"]) if turn["role"] == "user"), json.dumps(row["prompt"])
-    )
+    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), json.dumps(prompt))
 
 
 def plain(problem: str) -> str:
-    """A problem without what editions differ in: spaces, signs and capitals."""
-    return re.sub(r"[^0-9a-z\\+*/^<>=-]+", "", problem.lower())
+    """A problem without what editions differ in: spaces, dollar signs, sizes of brackets, capitals, end marks."""
+    return re.sub(r"[\s$]+|\\[,;:! ]|\\left(?![a-z])|\\right(?![a-z])", "", problem.casefold()).rstrip(".?!:;,")
 
 
 def summary_rows(done: Preparation, unit: str) -> list[tuple[str, str]]:
