@@ -134,15 +134,13 @@ def token_entropies(logits: Tensor) -> Tensor:
     return torch.stack(entropies)
 
 
-def policy_gradient_loss(logits: Tensor, completion_ids: Tensor, mask: Tensor, advantages: Tensor) -> Tensor:
+def policy_gradient_loss(log_probs: Tensor, mask: Tensor, advantages: Tensor) -> Tensor:
     r"""
     REINFORCE: −Σ_i A_i Σ_t log π(y_it | ·), whose gradient is minus that of the expected reward, up to the count.
 
     Args:
-        logits (`torch.Tensor` of shape (batch_size, completion_len, vocab_size)):
-            Logits that predict the completion tokens, divided by the sampling temperature.
-        completion_ids (`torch.Tensor` of shape (batch_size, completion_len)):
-            Sampled tokens.
+        log_probs (`torch.Tensor` of shape (batch_size, completion_len)):
+            Log-probabilities of the sampled tokens at the sampling temperature.
         mask (`torch.Tensor` of shape (batch_size, completion_len)):
             1 where a token was sampled by the policy.
         advantages (`torch.Tensor` of shape (batch_size,)):
@@ -151,5 +149,4 @@ def policy_gradient_loss(logits: Tensor, completion_ids: Tensor, mask: Tensor, a
     Returns:
         `torch.Tensor` of shape ()
     """
-    log_probs = torch.gather(at_least_float32(logits).log_softmax(-1), 2, completion_ids.unsqueeze(2)).squeeze(2)
     return -(advantages * (log_probs * mask).sum(1)).sum()

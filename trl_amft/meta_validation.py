@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
 from transformers import TrainerCallback
 
 from .losses import policy_gradient_loss
@@ -76,12 +75,11 @@ class ValidationUtility(TrainerCallback):
             part = slice(start, start + args.per_device_train_batch_size)
             last = start == parts[-1]
             with algebra.shards.backward_context(last), trainer.compute_loss_context_manager():
-                outputs = trainer.model_wrapped(
-                    input_ids=input_ids[part], attention_mask=attention_mask[part], use_cache=False
-                )
-                logits: Tensor = outputs.logits[:, -length - 1 : -1] / trainer.temperature
-                loss = policy_gradient_loss(logits, inputs["completion_ids"][part], mask[part], advantages[part])
-                trainer.accelerator.backward(loss)
+                # As the loss does, without the logits of all tokens at once.
+                log_probs = trainer._get_per_token_logps_and_entropies(
+                    trainer.model_wrapped, input_ids[part], attention_mask[part], length
+                )[0]
+                trainer.accelerator.backward(policy_gradient_loss(log_probs, mask[part], advantages[part]))
         return signal > 0
 
     def _rows(self, index: int) -> list[dict[str, Any]]:
