@@ -6,8 +6,8 @@ Evaluate a checkpoint or a model of the Hub, or compare two evaluations.
     python scripts/evaluate.py --model outputs/quickstart --recipe recipes/quickstart.yaml
     python scripts/evaluate.py --compare outputs/evaluation/a outputs/evaluation/b
 
-Each set becomes a JSON file and a file of samples, all of them one table in results.md. A command that is given again
-goes on where it was. See docs/evaluation.md.
+Each set becomes a JSON file and a file of samples, those of one command a table in results.md. A command that is given
+again goes on where it was. See docs/evaluation.md.
 """
 
 import sys

@@ -115,7 +115,7 @@ class AMFTTrainer(WeighedRollouts):
             environment_factory=environment_factory,
         )
         input_checks.check_distributed(self.accelerator.state, args)
-        input_checks.check_devices(self.model, args)
+        input_checks.check_model(self.model, self._tokenizer, args)
         input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))

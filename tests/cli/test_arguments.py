@@ -195,7 +195,10 @@ class TestRefusals:
             ({"held_out_samples": -1}, "held_out_samples=-1"),
             ({"max_eval_samples": 0}, "max_eval_samples=0"),
             ({"validation_samples": 0}, "validation_samples=0"),
-            ({"resume_from_checkpoint": "nowhere"}, "resume_from_checkpoint='nowhere' is not a folder"),
+            (
+                {"resume_from_checkpoint": "nowhere"},
+                "resume_from_checkpoint='nowhere' is not the folder of a checkpoint",
+            ),
             ({"task": None, "dataset_name": "x"}, "reward_funcs=None"),
             ({"task": None, "dataset_name": "x", "task_kwargs": {"a": 1}}, "task_kwargs={'a': 1} needs a task"),
             ({"resume_from_checkpoint": True}, "or 'auto'"),

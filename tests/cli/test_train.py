@@ -120,6 +120,20 @@ class TestWholeRun:
         assert (run / "resolved_recipe.yaml").read_text().startswith("# trl_amft ")
 
 
+def test_a_folder_that_is_not_a_whole_model(run, tmp_path, capsys):
+    weights = tmp_path / "model.safetensors"
+    shutil.copy(run / "config.json", tmp_path)
+    argv = command_line(tmp_path / "next", tiny_model=None)
+    argv[1] = str(recipe_with_model(tmp_path, tmp_path))
+    whole = (run / weights.name).read_bytes()
+    for content, line in ((None, "holds no weights"), (whole[:-8], "is not whole"), (whole, "has no tokenizer that")):
+        if content is not None:
+            weights.write_bytes(content)
+        with pytest.raises(SystemExit, match="2"):
+            train.main(argv)
+        assert line in capsys.readouterr().err.strip().splitlines()[-1]
+
+
 def test_model_by_its_path(run, tmp_path):
     """Training goes on from a saved model, here the one that the first run left."""
     short = {"max_steps": 2, "sft_warmup_steps": 1, "save_strategy": "no", "eval_strategy": "no", "tiny_model": None}
@@ -131,6 +145,21 @@ def test_model_by_its_path(run, tmp_path):
 
 
 class TestResume:
+    @pytest.mark.parametrize("other", [{"seed": 7}, {"mu_init": 0.3}, {"method": "grpo", "sft_warmup_steps": None}])
+    def test_auto_does_not_go_on_from_another_run(self, run, tmp_path, capsys, other):
+        shutil.copytree(run, tmp_path / "run")
+        before = (tmp_path / "run" / "resolved_recipe.yaml").read_text()
+        with pytest.raises(SystemExit, match="2"):
+            train.main(command_line(tmp_path / "run", resume_from_checkpoint="auto", **other))
+        line = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "resume_from_checkpoint='auto' finds" in line and f"has {next(iter(other.values()))!r}; give" in line
+        assert (tmp_path / "run" / "resolved_recipe.yaml").read_text() == before
+
+    def test_what_is_no_checkpoint(self, run, tmp_path, capsys):
+        with pytest.raises(SystemExit, match="2"):
+            train.main(command_line(tmp_path, resume_from_checkpoint=str(run)))
+        assert "is not the folder of a checkpoint; give one" in capsys.readouterr().err
+
     def test_auto_continues_from_the_newest_checkpoint(self, run, tmp_path):
         for name in ("checkpoint-4", "metrics.json"):
             source = run / name
@@ -153,6 +182,7 @@ class TestResume:
         assert train._checkpoint(recipe) == str(missing / "checkpoint-10")
 
     def test_a_path_is_taken_as_it_is(self, tmp_path):
+        (tmp_path / "trainer_state.json").touch()
         recipe = parse_recipe(command_line(tmp_path, resume_from_checkpoint=str(tmp_path)))
         assert train._checkpoint(recipe) == str(tmp_path)
 

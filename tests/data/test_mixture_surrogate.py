@@ -133,6 +133,21 @@ class TestCommand:
         printed = capsys.readouterr().out
         assert "0.5000" in printed and "0.9000" in printed
 
+    def test_earlier_ones_are_neither_taken_for_new_ones_nor_overwritten(self, pilots, capsys):
+        plan, finish, fit, output = pilots
+        plan(12)
+        finish()
+        fit()
+        with pytest.raises(SystemExit):
+            fit()
+        assert "best.yaml' exists; delete it, or give another name" in capsys.readouterr().err
+        # The plans are gone, the folders with their results are not.
+        for path in (output.parent / "pilots").glob("*.yaml"):
+            path.unlink()
+        with pytest.raises(SystemExit):
+            plan(12)
+        assert "has pilots; give another one, or delete them" in capsys.readouterr().err
+
     def test_unfinished_pilots_do_not_count(self, pilots, capsys):
         plan, finish, fit, output = pilots
         plan(10)

@@ -255,6 +255,13 @@ class TestBadInput:
             main(argv)
         assert "arc_challenge.json has weights=" in capsys.readouterr().err
 
+    def test_another_reward_in_the_folder(self, place, capsys):
+        task = ("--task", "countdown", "--limit", "1", "--samples", "1", "--task_kwargs")
+        run(place, "rewards", *task, '{"reward": "steps"}')
+        with pytest.raises(SystemExit, match="2"):
+            run(place, "rewards", *task, '{"reward": "outcome"}')
+        assert "countdown.json has task_kwargs={'reward': 'steps'}, this run" in capsys.readouterr().err
+
     def test_launched_with_several_processes(self, place, monkeypatch, capsys):
         monkeypatch.setenv("WORLD_SIZE", "2")
         with pytest.raises(SystemExit, match="2"):

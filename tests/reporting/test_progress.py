@@ -157,13 +157,18 @@ class TestRecord:
         run = trainer(tmp_path)
         watch(run)
         (tmp_path / "log.jsonl").write_text('{"step": 99}\n')
-        (tmp_path / "samples.jsonl").write_text((folder / "samples.jsonl").read_text())
+        # Separators that Python takes for ends of lines, and JSON does not; the end of a line that was cut off.
+        strange = json.dumps({"step": 2, "completion": "a\u2028b\x85c"}, ensure_ascii=False) + "\n"
+        (tmp_path / "samples.jsonl").write_text(strange + (folder / "samples.jsonl").read_text() + '{"step": 3, "pro')
         run.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         assert lines[0]["max_steps"] == STEPS
         assert [row["step"] for row in lines[1:] if "learning_rate" in row] == [1, 2, 3, 4, 5, 6]
-        steps = [json.loads(line)["step"] for line in (tmp_path / "samples.jsonl").read_text().splitlines()]
-        assert steps == sorted(steps) and steps.count(6) == 8, "those of the first run after step 4 are gone"
+        samples = (tmp_path / "samples.jsonl").read_text().split("\n")[:-1]
+        steps = [json.loads(line)["step"] for line in samples]
+        assert steps[0] == 2 and steps[1:] == sorted(steps[1:]) and steps.count(6) == 8, (
+            "those of the first run after step 4 are gone"
+        )
 
 
 class TestTimes:

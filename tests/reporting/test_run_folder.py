@@ -31,6 +31,11 @@ class TestLog:
         (folder / "checkpoint-30" / "trainer_state.json").write_text("{")
         assert read_run(folder).last_step == 20
 
+    def test_a_checkpoint_without_a_number_is_passed_over(self, tmp_path):
+        folder = checkpoints(tmp_path, 20)
+        (folder / "checkpoint-best").mkdir()
+        assert read_run(folder).last_step == 20
+
     def test_of_one_checkpoint(self, tmp_path):
         run = read_run(checkpoints(tmp_path, 20) / "checkpoint-20")
         assert run.source == "trainer_state.json" and run.last_step == 20

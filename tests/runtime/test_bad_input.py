@@ -3,14 +3,12 @@
 import math
 
 import pytest
-import torch
 from datasets import Dataset, IterableDataset
 from trl import GRPOConfig
 
 import toy
 from messages import one_line
 from trl_amft import AMFTTrainer
-from trl_amft.runtime.input_checks import check_devices
 
 
 NAN, INF = math.nan, math.inf
@@ -272,32 +270,6 @@ def test_class_of_the_configuration(tmp_path):
     with pytest.raises(TypeError) as error:
         trainer(tmp_path, config=toy.config(tmp_path, GRPOConfig))
     one_line(error, "AMFTConfig", "GRPOConfig", "replace the class name")
-
-
-def test_a_model_on_several_devices(tmp_path):
-    split = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2, device="meta"))
-    with pytest.raises(ValueError) as error:
-        check_devices(split, toy.config(tmp_path))
-    one_line(error, "lie on cpu, meta", "accelerate launch", "CUDA_VISIBLE_DEVICES")
-    split[1].requires_grad_(False)
-    check_devices(split, toy.config(tmp_path))
-
-
-def test_an_optimizer_of_a_part(tmp_path):
-    model, tokenizer = toy.model()
-    optimizer = torch.optim.AdamW([model.lm_head.weight], lr=1e-3)
-    run = AMFTTrainer(
-        model=model,
-        reward_funcs=toy.reward,
-        args=toy.config(tmp_path),
-        train_dataset=toy.prompt_set(),
-        processing_class=tokenizer,
-        demonstration_dataset=toy.demonstration_set(),
-        optimizers=(optimizer, torch.optim.lr_scheduler.ConstantLR(optimizer)),
-    )
-    with pytest.raises(ValueError) as error:
-        run.train()
-    one_line(error, "optimizers", "lacks model.", "requires_grad to False")
 
 
 def test_without_demonstrations_grpo_alone_runs(tmp_path):

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from transformers import get_scheduler
+from transformers.trainer import TRAINER_STATE_NAME
 from trl import ModelConfig, TrlParser
 
 from ..amft_config import AMFTConfig
@@ -218,10 +219,10 @@ def _check_model_and_resume(run: RecipeArguments, training: AMFTConfig, model: M
         )
     _check_scheduler(training)
     resume = training.resume_from_checkpoint
-    if resume not in (None, "auto") and not Path(str(resume)).is_dir():
+    if resume not in (None, "auto") and not Path(str(resume), TRAINER_STATE_NAME).is_file():
         raise UsageError(
-            f"resume_from_checkpoint={resume!r} is not a folder; give a checkpoint, or 'auto' for the newest one in "
-            f"{os.path.join(training.output_dir or '', '')}"
+            f"resume_from_checkpoint={resume!r} is not the folder of a checkpoint; give one, or 'auto' for the newest "
+            f"in {os.path.join(training.output_dir or '', '')}"
         )
 
 

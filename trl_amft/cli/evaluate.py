@@ -38,6 +38,7 @@ from ..grading import maths_reward
 from ..tasks import Task, load_task
 from ..tasks.maths_sets import load_set
 from .evaluate_arguments import PlannedSet, parse_arguments
+from .output_file import check_parents
 from .usage import UsageError, run_command
 
 
@@ -77,6 +78,7 @@ def _run(argv: list[str], description: str | None) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
+    check_parents(Path(args.output_dir), "output_dir")
     engine, template = choose_engine(args), read_template(args.chat_template)
     checkpoint = Checkpoint(args.model, args.revision, args.trust_remote_code)
     reader = checkpoint.load_reader(template)
@@ -127,6 +129,7 @@ def evaluate_sets(
             name, dataset, samples = one.name, one.dataset, one.samples
             path = folder / f"{name}.json"
             own = settings | {"set": name, "samples": samples, "problems": fingerprint(dataset)}
+            own["task_kwargs"] = one.task_kwargs
             if path.is_file():
                 finished = read_summary(path)
                 check_settings(path, finished["settings"], own)
@@ -174,7 +177,7 @@ def load_problems(planned: PlannedSet, args: argparse.Namespace) -> ProblemSet:
         dataset = dataset.select(range(min(args.limit, len(dataset))))
     if len(dataset) == 0:
         raise UsageError(f"set {planned.name!r} has no problem with an answer; give another one")
-    return ProblemSet(planned.name, planned.samples, dataset, reward_funcs, lengths)
+    return ProblemSet(planned.name, planned.samples, dataset, reward_funcs, lengths, planned.task_kwargs)
 
 
 def choose_engine(args: argparse.Namespace) -> str:

@@ -99,7 +99,7 @@ def _plan(args, domains: list[str]) -> None:
     if args.seed < 0:
         raise UsageError(f"seed={args.seed} must be at least 0")
     folder = Path(args.output_dir)
-    if list(folder.glob("pilot-*.yaml")):
+    if list(folder.glob("pilot-*")):
         raise UsageError(f"output_dir={args.output_dir!r} has pilots; give another one, or delete them")
     texts = []
     for row in pilot_weights(len(domains), args.pilots, args.seed):
@@ -167,6 +167,8 @@ def _fit(args, domains: list[str]) -> None:
         raise UsageError(f"folds={args.folds} must be at least 2")
     output = Path(args.output)
     check_output(output)
+    if output.exists():
+        raise UsageError(f"output={args.output!r} exists; delete it, or give another name")
     rows, scores, missing = [], [], []
     for path in sorted(Path(args.output_dir).glob("pilot-*.yaml")):
         weights = _weights(str(path))

@@ -1,6 +1,7 @@
 """Whether a file can be written is asked before the work whose result it is to hold."""
 
 import os
+import tempfile
 from pathlib import Path
 
 from .usage import UsageError
@@ -32,3 +33,9 @@ def check_parents(path: Path, field: str) -> None:
     above = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     if above is not None:
         raise UsageError(f"{field}={str(path)!r} lies below {str(above)!r}, which is a file; give another name")
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise UsageError(f"{field}={str(path)!r} cannot be written ({error}); give another name") from None

@@ -10,6 +10,7 @@ from rich.progress import Progress
 from rich.table import Table
 from transformers import AutoTokenizer
 
+from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..grading import Grader
 from ..tasks.maths_preparation import prepare, problem_of, summary_rows
 from ..tasks.maths_rows import MESSAGES, load_rows, reader_of
@@ -114,4 +115,6 @@ def _length(tokenizer: str | None):
     # Files, Hub and tokenizers fail in ways without a common base class.
     except Exception as error:
         raise UsageError(f"tokenizer={tokenizer!r} cannot be loaded: {error}") from None
+    if not makes_tokens(loaded):
+        raise UsageError(f"tokenizer={tokenizer!r} {NO_TOKENIZER}")
     return (lambda text: len(loaded(text, add_special_tokens=False)["input_ids"])), "tokens"

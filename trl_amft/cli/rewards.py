@@ -44,7 +44,8 @@ def load_reward(path: str) -> Callable:
         sys.path.insert(0, os.getcwd())
     try:
         module = importlib.import_module(module_name)
-    except ImportError as error:
+    # A module is a program, and its name may be none.
+    except Exception as error:
         raise UsageError(
             f"reward_funcs has {path!r}, but {module_name!r} cannot be imported ({error}); give a module of the "
             "working directory or of an installed package"

@@ -3,19 +3,23 @@
 import functools
 import sys
 import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
 import transformers
+import yaml
 from accelerate import PartialState
 from rich.console import Console
+from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 from trl import get_peft_config, get_quantization_config
 
 from .. import __version__
 from ..compat import as_mapping, installed_versions
+from ..reporting.run_folder import RECIPE_FILE
 from ..reporting.run_table import run_table
 from ..reporting.watch import watch
 from ..runtime.checkpoints import ResumableError
@@ -25,6 +29,7 @@ from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .held_out_evaluation import HeldOutEvaluation
 from .model_folder import folder_with_config
+from .recipe_file import RecipeLoader, read_recipe
 from .run_files import held_out_rows, resolved_recipe, write_run_files
 from .smoke import ROWS
 from .usage import UsageError, run_command
@@ -32,6 +37,14 @@ from .usage import UsageError, run_command
 
 if TYPE_CHECKING:
     from ..amft_trainer import AMFTTrainer
+
+
+# Another value of one of these is another run, not a later part of one.
+OF_ONE_RUN = (
+    "method", "mixing_policy", "mixing_policy_kwargs", "mu_init", "sft_warmup_steps", "seed", "task", "task_kwargs",
+    "dataset_name", "demonstration_dataset", "reward_funcs", "model_name_or_path", "model_config", "tiny_model",
+    "learning_rate", "beta", "loss_type", "num_generations",
+)  # fmt: skip
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -121,6 +134,23 @@ def _check_model(recipe: Recipe) -> None:
             f"model_name_or_path={name!r} cannot be loaded ({error}); give a folder with a config.json, or a name on "
             "the Hub"
         ) from None
+    if Path(name).is_dir():
+        _check_weights(name)
+
+
+def _check_weights(name: str) -> None:
+    """In a folder: whether they are there and whole. Reads no more than their headers."""
+    folder = Path(name)
+    if not any(any(folder.glob(pattern)) for pattern in ("*.safetensors", "*.bin")):
+        raise UsageError(f"model_name_or_path={name!r} holds no weights; give the folder of a whole model")
+    for file in folder.glob("*.safetensors"):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise UsageError(
+                f"model_name_or_path={name!r}: {file.name} is not whole ({error}); copy it again"
+            ) from None
 
 
 def _checkpoint(recipe: Recipe) -> str | None:
@@ -128,9 +158,25 @@ def _checkpoint(recipe: Recipe) -> str | None:
     if wanted != "auto":
         return wanted
     try:
-        return get_last_checkpoint(folder)
+        checkpoint = get_last_checkpoint(folder)
     except FileNotFoundError:
         return None
+    if checkpoint is not None:
+        _check_same_run(recipe, checkpoint)
+    return checkpoint
+
+
+def _check_same_run(recipe: Recipe, checkpoint: str) -> None:
+    path = recipe.folder / RECIPE_FILE
+    if not path.is_file():
+        return
+    before, now = read_recipe(path), yaml.load(resolved_recipe(recipe, {}), Loader=RecipeLoader)
+    for name in OF_ONE_RUN:
+        if before.get(name) != now.get(name):
+            raise UsageError(
+                f"resume_from_checkpoint='auto' finds {checkpoint!r} of a run with {name}={before.get(name)!r}, this "
+                f"one has {now.get(name)!r}; give another output_dir, or name the checkpoint to go on from it anyway"
+            )
 
 
 def build_trainer(recipe: Recipe, data: RunData) -> "AMFTTrainer":

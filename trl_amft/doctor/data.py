@@ -16,6 +16,7 @@ from ..cli.data import RunData
 from ..compat import as_mapping
 from ..demonstrations.pictures import pictures_of
 from ..demonstrations.tokenizer import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer, to_prompt_completion
+from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..runtime.input_checks import needs_demonstrations
 from ..runtime.self_check import token_problems
 from ..tiny_model import build_character_tokenizer, build_tiny_model
@@ -58,11 +59,12 @@ def load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerBase | None, Find
         return build_character_tokenizer(), None
     name = recipe.model.model_name_or_path
     try:
-        return AutoTokenizer.from_pretrained(name, revision=recipe.model.model_revision), None
+        tokenizer = AutoTokenizer.from_pretrained(name, revision=recipe.model.model_revision)
     # Tokenizers fail in many ways: network, missing files, missing packages.
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return None, Finding(NOTE, f"tokenizer of {name!r} is not reachable from here ({reason}); lengths not checked")
+    return (tokenizer, None) if makes_tokens(tokenizer) else (None, problem(f"{name!r} {NO_TOKENIZER}"))
 
 
 def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | None]:

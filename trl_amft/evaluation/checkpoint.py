@@ -21,15 +21,24 @@ from transformers import (
 )
 
 from .errors import EvaluationError
-from .generation import text_tokenizer
+from .generation import NO_TOKENIZER, makes_tokens, text_tokenizer
 
 
 ADAPTER_FILE = "adapter_config.json"
+MODEL_FILES = (
+    "*.safetensors", "*model*.bin", "*config.json", "tokenizer*", "vocab*", "merges.txt", "*tokens*.json", "*.jinja",
+)  # fmt: skip
 
 
 def weights_fingerprint(name: str) -> str | None:
-    """Short hash of names, sizes and times of the weights in a folder, which training may have overwritten."""
-    files = sorted(Path(name).glob("*.safetensors")) if Path(name).is_dir() else []
+    """
+    Short hash of names, sizes and times of what a folder holds of a model, and of its base where it is an adapter:
+    weights, tokenizer and templates, which training may have overwritten. `None` for a name on the Hub.
+    """
+    folders, adapter = [Path(name)], Path(name, ADAPTER_FILE)
+    if adapter.is_file():
+        folders.append(Path(str(json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path"))))
+    files = [file for folder in folders for pattern in MODEL_FILES for file in sorted(folder.glob(pattern))]
     stats = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return hashlib.sha256(repr(stats).encode()).hexdigest()[:16] if stats else None
 
@@ -87,6 +96,8 @@ class Checkpoint:
         loader = AutoProcessor if self.sees else AutoTokenizer
         reader: Any = self._load(lambda: loader.from_pretrained(self.name, **self._options))
         words = text_tokenizer(reader)
+        if not makes_tokens(words):
+            raise EvaluationError(f"{self._field}={self.name!r} {NO_TOKENIZER}")
         if words.pad_token is None:
             words.pad_token = words.eos_token
         reader.chat_template = chat_template or reader.chat_template or words.chat_template

@@ -9,6 +9,9 @@ from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTraine
 from trl.data_utils import prepare_multimodal_messages
 
 
+NO_TOKENIZER = "has no tokenizer that makes tokens of a text; put its files beside the weights, tokenizer.json for one"
+
+
 @contextmanager
 def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Seeded evaluation mode; afterwards the random state and every module's training flag are what they were."""
@@ -28,6 +31,11 @@ def text_tokenizer(reader: PreTrainedTokenizerBase | ProcessorMixin) -> PreTrain
     """The tokenizer of a processor; a tokenizer as it is."""
     words: Any = getattr(reader, "tokenizer", reader)
     return words
+
+
+def makes_tokens(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """False for what transformers makes of a folder without the files of a tokenizer: one that knows no word."""
+    return len(tokenizer("a b: 1 + 2 = 3", add_special_tokens=False)["input_ids"]) > 0
 
 
 def render_prompts(

@@ -33,6 +33,8 @@ class ProblemSet:
             Rewards that grade them.
         route_lengths (`Mapping[int, int]`, *optional*):
             Positions of each route of the whole set, of which `dataset` may be a part.
+        task_kwargs (`dict[str, Any]`, *optional*):
+            Arguments of its task, on which rewards depend as well.
     """
 
     name: str
@@ -40,6 +42,7 @@ class ProblemSet:
     dataset: Dataset
     reward_funcs: list[Callable]
     route_lengths: Mapping[int, int] = field(default_factory=dict)
+    task_kwargs: dict[str, Any] | None = None
 
     def first_with_pictures(self) -> dict[str, Any] | None:
         """The first row that has pictures."""

@@ -149,7 +149,8 @@ def _read_log(folder: Path) -> tuple[list[dict[str, Any]], str, int | None]:
     whole = folder / "log_history.json"
     if whole.is_file() and (log := _in_order(_read_json(whole, []))):
         return log, whole.name, None
-    checkpoints = sorted(folder.glob("checkpoint-*"), key=lambda path: int(path.name.rpartition("-")[2] or 0))
+    numbered = [path for path in folder.glob("checkpoint-*") if path.name.rpartition("-")[2].isdecimal()]
+    checkpoints = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
     for place in [*reversed(checkpoints), folder]:
         state = _read_json(place / TRAINER_STATE_NAME, {})
         if log := _in_order(state.get("log_history", [])):
@@ -173,7 +174,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
     rows = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -90,7 +90,8 @@ class RunRecorder(TrainerCallback):
 def _lines(path: Path) -> list[dict[str, Any]]:
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    # Only at line breaks: completions hold other separators as well. The last line may have been cut off.
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

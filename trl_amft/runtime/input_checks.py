@@ -7,9 +7,11 @@ import torch
 from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
 from packaging.version import Version
+from transformers import PreTrainedTokenizerBase
 
 from ..amft_config import AMFTConfig
 from ..compat import DEEPSPEED_MIN
+from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..rollouts.advantage_baseline import GROUP, check_baseline_column
 
 
@@ -177,11 +179,14 @@ def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
         )
 
 
-def check_devices(model: torch.nn.Module, args: AMFTConfig) -> None:
+def check_model(model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, args: AMFTConfig) -> None:
     """
     Raises:
-        `ValueError`: if what is trained lies on several devices of this process, where transformers may have put it.
+        `ValueError`: if what is trained lies on several devices of this process, where transformers may have put it,
+            or if texts become no tokens.
     """
+    if not makes_tokens(tokenizer):
+        raise ValueError(f"the model {NO_TOKENIZER}, or give a processing_class")
     devices = {str(parameter.device) for parameter in model.parameters() if parameter.requires_grad}
     if needs_demonstrations(args) and len(devices) > 1:
         raise ValueError(
