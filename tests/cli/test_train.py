@@ -155,6 +155,19 @@ class TestResume:
         assert "resume_from_checkpoint='auto' finds" in line and f"has {next(iter(other.values()))!r}; give" in line
         assert (tmp_path / "run" / "resolved_recipe.yaml").read_text() == before
 
+    def test_a_checkpoint_is_of_the_run_that_wrote_it(self, run, tmp_path):
+        """Another run may have been started in the folder since."""
+        shutil.copytree(run, tmp_path / "run")
+        recipe = tmp_path / "run" / "resolved_recipe.yaml"
+        assert (tmp_path / "run" / "checkpoint-4" / recipe.name).read_text() == recipe.read_text()
+        recipe.write_text(recipe.read_text().replace("max_steps", "seed: 7\nmax_steps"))
+        same = parse_recipe(command_line(tmp_path / "run", resume_from_checkpoint="auto"))
+        assert train._checkpoint(same) == str(tmp_path / "run" / "checkpoint-6")
+        with pytest.raises(UsageError, match="a run with seed=0, this one has 7"):
+            train._checkpoint(parse_recipe(command_line(tmp_path / "run", resume_from_checkpoint="auto", seed=7)))
+        parts = same.run, same.training, same.model
+        assert all(any(hasattr(part, name) for part in parts) for name in train.OF_ONE_RUN)
+
     def test_what_is_no_checkpoint(self, run, tmp_path, capsys):
         with pytest.raises(SystemExit, match="2"):
             train.main(command_line(tmp_path, resume_from_checkpoint=str(run)))

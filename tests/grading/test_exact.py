@@ -1,5 +1,6 @@
 """Comparisons without computer algebra are exact, and silent where they cannot tell."""
 
+import time
 from fractions import Fraction
 
 import pytest
@@ -88,11 +89,21 @@ class TestTexts:
             ("10^{-3}x", "10⁻³x"),
             ("\\frac{1}{2}", "½"),
             ("5, 125", "5,\\ 125"),
+            ("5, 125", "5 \\text{ and } 125"),
+            ("-100 \\text{ or } 100", "-100, 100"),
+            ("100, 200, 300", "100, 200, \\text{ and } 300"),
+            ("5 and 125", "5, 125"),
             ("\\begin{pmatrix}1&2\\\\ 3&4\\end{pmatrix}", "\\begin{pmatrix} 1 & 2 \\\\ 3 & 4 \\end{pmatrix}"),
         ],
     )
     def test_same(self, gold, answer):
         assert compare(gold, answer) is True
+
+    def test_long_runs_of_spaces_take_no_time(self):
+        started = time.monotonic()
+        for text in ("1" + " " * 400 + "x", "1 2" + "\\ " * 400 + "/x", "1 and" + " " * 400, "5" + " ," * 400 + "x"):
+            tidy(text)
+        assert time.monotonic() - started < 1.0
 
     def test_numbers_of_a_list_are_no_groups_of_three_digits(self):
         assert compare("5, 125", "5125") is not True and compare("1, 234", "1234") is not True

@@ -168,6 +168,7 @@ class TestUndone:
             ("Solve $x^2-x-6<0$.", "(-2,3)", "x^2-x-6<0"),
             ("Solve $|2x-1|<5$.", "(-2,3)", "\\{x : |2x-1|<5\\}"),
             ("Factor $x^{2} - 1$.", "(x-1)(x+1)", "x^2-1"),
+            ("Solve $|x| \\le 3$.", "[-3,3]", "|x| \\leq 3"),
             ("Compute 5!", "120", "5!"),
             ("Compute $2^{10}$.", "1024", "2^{10}"),
             ("Tom has 5 apples and buys 7.", "12", "5+7"),
@@ -186,6 +187,8 @@ class TestUndone:
             ("Solve $x^2-x-6<0$, 2 and 3.", "(-2,3)", "-2<x<3"),
             ("Solve $2x>6$, not 3.", "(3,\\infty)", "x > 3"),
             ("Which is irreducible, $x^2+1$ or $x^2-1$?", "x^{2}+1", "x^2+1"),
+            ("Which equals it, $1/(x+1)$ or $1/(x-1)$?", "\\frac{1}{x+1}", "1/(x+1)"),
+            ("Find the range of $f(x)=x^2+3$.", "[3,\\infty)", "f(x) \\ge 3"),
             ("Where is $x^2<2$?", "(-\\sqrt{2},\\sqrt{2})", "-\\sqrt{2}<x<\\sqrt{2}"),
         ],
     )

@@ -38,7 +38,7 @@ from ..grading import maths_reward
 from ..tasks import Task, load_task
 from ..tasks.maths_sets import load_set
 from .evaluate_arguments import PlannedSet, parse_arguments
-from .output_file import check_parents
+from .output_file import check_writable
 from .usage import UsageError, run_command
 
 
@@ -78,7 +78,7 @@ def _run(argv: list[str], description: str | None) -> None:
 
 
 def _evaluate(args: argparse.Namespace) -> None:
-    check_parents(Path(args.output_dir), "output_dir")
+    check_writable(Path(args.output_dir), "output_dir")
     engine, template = choose_engine(args), read_template(args.chat_template)
     checkpoint = Checkpoint(args.model, args.revision, args.trust_remote_code)
     reader = checkpoint.load_reader(template)

@@ -21,11 +21,12 @@ def check_output(path: Path, field: str = "output") -> None:
             The argument that named it.
 
     Raises:
-        [`UsageError`]: if it is a folder, or lies below a file.
+        [`UsageError`]: if it is a folder, lies below a file, or cannot be written.
     """
     if path.is_dir():
         raise UsageError(f"{field}={str(path)!r} is a folder; give the name of a file")
     check_parents(path, field)
+    check_writable(path, field)
 
 
 def check_parents(path: Path, field: str) -> None:
@@ -33,8 +34,21 @@ def check_parents(path: Path, field: str) -> None:
     above = next((parent for parent in path.parents if parent.exists() and not parent.is_dir()), None)
     if above is not None:
         raise UsageError(f"{field}={str(path)!r} lies below {str(above)!r}, which is a file; give another name")
-    existing = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+
+
+def check_writable(path: Path, field: str) -> None:
+    """
+    Args:
+        path (`Path`):
+            File or folder that is to be written, and may not be there yet.
+        field (`str`):
+            The argument that named it.
+
+    Raises:
+        [`UsageError`]: if nothing can be written there.
+    """
     try:
+        existing = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
         with tempfile.TemporaryFile(dir=existing):
             pass
     except OSError as error:

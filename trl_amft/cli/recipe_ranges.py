@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .output_file import check_parents, may_be_folder
+from .output_file import may_be_folder
 from .usage import UsageError, suggest
 
 
@@ -125,8 +125,6 @@ def check_values(fields: dict[str, Any]) -> None:
     folder = fields.get("output_dir")
     if isinstance(folder, str) and not may_be_folder(folder):
         raise UsageError(f"output_dir={folder!r} is a file, or lies below one; give a folder, which is made if needed")
-    if isinstance(folder, str):
-        check_parents(Path(folder), "output_dir")
     entry = fields.get("deepspeed")
     if isinstance(entry, str) and not entry.lstrip().startswith("{") and not Path(entry).is_file():
         raise UsageError(f"deepspeed={entry!r} is not a file; give an existing one, a mapping, or null")

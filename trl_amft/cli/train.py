@@ -29,6 +29,7 @@ from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
 from .held_out_evaluation import HeldOutEvaluation
 from .model_folder import folder_with_config
+from .output_file import check_writable
 from .recipe_file import RecipeLoader, read_recipe
 from .run_files import held_out_rows, resolved_recipe, write_run_files
 from .smoke import ROWS
@@ -42,7 +43,8 @@ if TYPE_CHECKING:
 # Another value of one of these is another run, not a later part of one.
 OF_ONE_RUN = (
     "method", "mixing_policy", "mixing_policy_kwargs", "mu_init", "sft_warmup_steps", "seed", "task", "task_kwargs",
-    "dataset_name", "demonstration_dataset", "reward_funcs", "model_name_or_path", "model_config", "tiny_model",
+    "dataset_name", "demonstration_dataset_name", "demonstration_column", "reward_funcs", "model_name_or_path",
+    "model_config", "tiny_model",
     "learning_rate", "beta", "loss_type", "num_generations",
 )  # fmt: skip
 
@@ -105,6 +107,7 @@ def _prepare(argv: list[str]) -> tuple[Recipe, RunData, str | None]:
     state = PartialState()
     if recipe.notes and state.is_main_process:
         print("\n".join(recipe.notes), flush=True)
+    check_writable(recipe.folder, "output_dir")
     set_seed(recipe.training.seed)
     data = load_data(recipe.run, recipe.training, ROWS if recipe.smoke else None)
     name = recipe.model.model_name_or_path
@@ -167,8 +170,10 @@ def _checkpoint(recipe: Recipe) -> str | None:
 
 
 def _check_same_run(recipe: Recipe, checkpoint: str) -> None:
-    path = recipe.folder / RECIPE_FILE
-    if not path.is_file():
+    # That of the folder is of the run that was started last.
+    places = (Path(checkpoint) / RECIPE_FILE, recipe.folder / RECIPE_FILE)
+    path = next((place for place in places if place.is_file()), None)
+    if path is None:
         return
     before, now = read_recipe(path), yaml.load(resolved_recipe(recipe, {}), Loader=RecipeLoader)
     for name in OF_ONE_RUN:

@@ -3,7 +3,8 @@
 import re
 
 
-SPACE = r"(?:(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s+)"
+# One at a time: what repeats it would otherwise try every way to cut a run of spaces.
+SPACE = r"(?:(?<!\\)\\[,;:! ]|\\q?quad\b|~|\s)"
 SPACES = re.compile(SPACE)
 # Three digits at a time are one number, a fraction is added to the whole number before it, other digits stay apart.
 GROUPED = re.compile(
@@ -14,6 +15,9 @@ BETWEEN_DIGITS = re.compile(rf"(?<=\d){SPACE}+(?=\d)")
 APART = "␣"
 # 5, 125 are two numbers, 5,125 is one. A thin space, as in 5,\!125, does not part them.
 LISTED = re.compile(r",(?:\s|~|\\[;: ]|\\q?quad\b)+(?=\d{3}(?!\d))")
+JOINED = re.compile(
+    r"(?<=\d)\s{0,9},?\s{0,9}(?:\\(?:text|mbox)\{\s{0,9}(?:and|or)\s{0,9}\}|(?:and|or)\b)\s{0,9}(?=-?\d)"
+)
 LIST_COMMA = re.compile(r",(?=\s|~|\\[;: ]|\\q?quad\b)")
 REWRITES = (
     ("−", "-"), ("–", "-"), ("×", "\\times "), ("·", "\\cdot "), ("÷", "/"), ("π", "\\pi "), ("∞", "\\infty "),
@@ -58,7 +62,8 @@ def tidy(answer: str) -> str:
 
 
 def _with_listed_apart(answer: str) -> str:
-    """Commas of a list outside brackets as semicolons where one would read as part of a long number."""
+    """Commas, and words, of a list outside brackets as semicolons where one would read as part of a long number."""
+    answer = JOINED.sub(", ", answer)
     depth, outside = 0, []
     for sign in answer:
         depth += (sign in "({[") - (sign in ")}]")

@@ -5,6 +5,7 @@ Computer algebra works out whatever it is given, so without this `\\gcd(308,44)`
 and a policy that is paid for it learns to copy.
 """
 
+import functools
 import re
 from typing import Any
 
@@ -20,7 +21,9 @@ OPERATION = re.compile(
 )
 RELATION = re.compile(r"<|>|\\(?:leq?|geq?|lt|gt)(?![a-z])")
 # Sides of a solved inequality: a variable alone, or none.
-VARIABLE = re.compile(r"[A-Za-z](?:_(?:\w|\{\w+\}))?")
+VARIABLE = re.compile(r"[A-Za-z](?:_(?:\w|\{\w+\}))?(?:\([A-Za-z]\))?")
+# A problem that offers its answers.
+CHOICE = re.compile(r"\b(?:or|which)\b", re.IGNORECASE)
 # A shorter answer stands in many a problem by chance.
 MIN_COPY = 5
 
@@ -55,11 +58,12 @@ def is_undone(problem: str, gold: str, answer: str) -> bool:
     Returns:
         `bool`: True where (1) the right answer is a number, and the one given an operation on numbers of the problem;
         (2) the right answer is no inequality, and the one given an unsolved one with numbers of the problem; (3) the
-        answer stands in the problem, and the right one does not.
+        answer stands in a problem that offers no choice, and the right one does not.
     """
     gold, answer = tidy(gold), tidy(answer)
     asked = _bare(problem)
-    if len(_bare(answer)) >= MIN_COPY and _bare(answer) in asked and _bare(gold) not in asked:
+    copied = len(_bare(answer)) >= MIN_COPY and _bare(answer) in asked and _bare(gold) not in asked
+    if copied and not CHOICE.search(problem):
         return True
     last = re.split(r"=|\\approx", answer)[-1]
     if not set(NUMBER.findall(last)) <= set(NUMBER.findall(problem)):
@@ -75,10 +79,13 @@ def _solved(answer: str) -> bool:
     answer = re.sub(r"^\\\{[^:|]*?(?::|\\mid|\|)", "", answer)
     sides = re.split(r",|;|\\(?:cup|lor|land|wedge|vee)|\\text\{(?:or|and)\}", answer)
     sides = [side for part in sides for side in RELATION.split(part)]
-    bare = [re.sub(r"\\[A-Za-z]+", "", TEXT.sub("", side)).strip("{}|: ") for side in sides]
+    bare = [re.sub(r"\\[A-Za-z]+", "", TEXT.sub("", side)).strip("{}: ") for side in sides]
     return all(VARIABLE.fullmatch(side) or not re.search(r"(?![ei])[A-Za-z]", side) for side in bare)
 
 
+# A problem comes with each of its completions.
+@functools.lru_cache(maxsize=1024)
 def _bare(text: str) -> str:
     """A text or formula without spaces, dollar signs and braces around single signs."""
-    return re.sub(r"\{(\w)\}", r"\1", tidy(text.replace("$", ""))).replace("␣", "")
+    text = re.sub(r"\{(\w)\}", r"\1", tidy(text.replace("$", ""))).replace("␣", "")
+    return re.sub(r"\\(le|ge)q(?![a-z])", r"\\\1", text)

@@ -1,7 +1,11 @@
 """One call that makes a trainer's run visible: on the screen, in its folder, and in the trackers."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from transformers import TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .progress import ProgressDisplay
 from .run_folder import RECIPE_FILE
@@ -27,6 +31,31 @@ def watch(trainer: "AMFTTrainer", recipe: str | None = None) -> None:
     trainer.add_callback(RunRecorder(trainer))
     trainer.add_callback(ProgressDisplay(trainer))
     if recipe is not None and trainer.is_world_process_zero():
-        folder = Path(str(trainer.args.output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE_FILE).write_text(recipe, encoding="utf-8")
+        _write_recipe(Path(str(trainer.args.output_dir)), recipe)
+        trainer.add_callback(RecipeInCheckpoints(recipe))
+
+
+class RecipeInCheckpoints(TrainerCallback):
+    """
+    Puts the recipe of the run beside what it saves, because another run may be started in its folder.
+
+    Args:
+        recipe (`str`):
+            The resolved recipe.
+    """
+
+    def __init__(self, recipe: str):
+        self.recipe = recipe
+
+    def on_save(self, args, state, control, **kwargs):
+        folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
+        if folder.is_dir():
+            _write_recipe(folder, self.recipe)
+
+
+def _write_recipe(folder: Path, recipe: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    # Whole or absent, because a run that is started again reads it.
+    part = folder / f"{RECIPE_FILE}.part"
+    part.write_text(recipe, encoding="utf-8")
+    os.replace(part, folder / RECIPE_FILE)

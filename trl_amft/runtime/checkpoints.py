@@ -97,7 +97,7 @@ def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str
         _rename(staging, name, final)
     accelerator.wait_for_everyone()
     # Nodes without a common disk hold their own parts.
-    if accelerator.is_local_main_process and not sees_main and os.path.isdir(staging):
+    if accelerator.is_local_main_process and not sees_main and os.path.isdir(os.path.join(staging, name)):
         _rename(staging, name, final)
     if push:
         trainer._push_from_checkpoint(final)
@@ -120,6 +120,8 @@ def _sees_disk_of_main(accelerator: Accelerator, staging: str) -> bool:
         os.makedirs(staging, exist_ok=True)
         open(path, "x").close()
     accelerator.wait_for_everyone()
+    # Asks the server, so that no cache says that the folder is not there.
+    os.makedirs(staging, exist_ok=True)
     try:
         open(path).close()
     except FileNotFoundError:
