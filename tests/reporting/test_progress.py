@@ -159,7 +159,9 @@ class TestRecord:
         (tmp_path / "log.jsonl").write_text('{"step": 99}\n')
         # Separators that Python takes for ends of lines, and JSON does not; the end of a line that was cut off.
         strange = json.dumps({"step": 2, "completion": "a\u2028b\x85c"}, ensure_ascii=False) + "\n"
-        (tmp_path / "samples.jsonl").write_text(strange + (folder / "samples.jsonl").read_text() + '{"step": 3, "pro')
+        (tmp_path / "samples.jsonl").write_text(
+            strange + (folder / "samples.jsonl").read_text() + '{"step": 3, "rewards": {"a": 1}'
+        )
         run.train(resume_from_checkpoint=str(folder / "checkpoint-4"))
         lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
         assert lines[0]["max_steps"] == STEPS

@@ -87,10 +87,7 @@ def _evaluate(args: argparse.Namespace) -> None:
         check_prompts(one, reader, checkpoint, engine)
     settings = common_settings(args, engine, checkpoint, template)
     folder = Path(args.output_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"output_dir={args.output_dir!r} cannot be written ({error}); give another folder") from None
+    folder.mkdir(parents=True, exist_ok=True)
     load = functools.partial(load_sampler, args, engine, checkpoint, reader)
     report(evaluate_sets(sets, args, settings, folder, load), settings, folder)
 

@@ -11,6 +11,7 @@ import yaml
 from .. import __version__
 from ..compat import installed_versions
 from ..reporting.run_figure import plot_run, series
+from ..reporting.watch import write_recipe
 from .arguments import Recipe
 
 
@@ -67,9 +68,8 @@ def write_run_files(recipe: Recipe, log_history: list[dict], rows: list[dict[str
         `Path`: the picture.
     """
     folder = recipe.folder
-    folder.mkdir(parents=True, exist_ok=True)
     versions = {"trl_amft": __version__, **installed_versions()}
-    (folder / "resolved_recipe.yaml").write_text(resolved_recipe(recipe, versions), encoding="utf-8")
+    write_recipe(folder, resolved_recipe(recipe, versions))
     _write_json(folder / "log_history.json", log_history)
     metrics = {
         "method": recipe.run.method,

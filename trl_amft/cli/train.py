@@ -44,8 +44,7 @@ if TYPE_CHECKING:
 OF_ONE_RUN = (
     "method", "mixing_policy", "mixing_policy_kwargs", "mu_init", "sft_warmup_steps", "seed", "task", "task_kwargs",
     "dataset_name", "demonstration_dataset_name", "demonstration_column", "reward_funcs", "model_name_or_path",
-    "model_config", "tiny_model",
-    "learning_rate", "beta", "loss_type", "num_generations",
+    "model_config", "tiny_model", "learning_rate", "beta", "loss_type", "num_generations",
 )  # fmt: skip
 
 

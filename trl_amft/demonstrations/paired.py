@@ -79,7 +79,9 @@ class PairedDemonstrations:
         self._counts: dict[int, float] = {}
         self._found: dict[int, tuple[int, float]] = {}
 
-    def attach(self, policy: MixingPolicy, inputs: list[dict[str, Any]], rewards: Tensor, output: dict) -> None:
+    def attach(
+        self, policy: MixingPolicy, inputs: list[dict[str, Any]], rewards: Tensor, varies: Tensor, output: dict
+    ) -> None:
         """
         Decide which demonstrations of a generation batch are imitated, and note it beside its rollouts.
 
@@ -90,6 +92,8 @@ class PairedDemonstrations:
                 Rows of this process, whole groups one after the other over all processes.
             rewards (`torch.Tensor` of shape (num_rollouts, num_reward_functions)):
                 Of all processes; NaN where a function does not apply.
+            varies (`torch.Tensor` of shape (num_rollouts,)):
+                Whether rewards differ in the group of each, of all processes.
             output (`dict[str, torch.Tensor]`):
                 TRL's inputs of the loss; keys are added to it.
         """
@@ -104,7 +108,7 @@ class PairedDemonstrations:
         grouped = total.view(-1, generations)
         groups = GroupBatch(
             rewards=grouped,
-            varies=trainer.group_varies(rewards)[::generations],
+            varies=varies[::generations],
             demonstrated=everywhere[::generations, 0] > 0.0,
             demonstration_rewards=everywhere[::generations, 1],
         )

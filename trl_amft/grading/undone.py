@@ -28,18 +28,20 @@ CHOICE = re.compile(r"\b(?:or|which)\b", re.IGNORECASE)
 MIN_COPY = 5
 
 
-def problem_text(prompt: Any) -> str:
+def problem_text(prompt: Any, otherwise: str = "") -> str:
     """
     Args:
         prompt (`str` or `list[dict[str, Any]]`):
             A prompt of TRL.
+        otherwise (`str`, *optional*, defaults to `""`):
+            For messages without a turn of the user.
 
     Returns:
         `str`: the last turn of the user, or the whole of a text.
     """
     if isinstance(prompt, str):
         return prompt
-    content = next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), "")
+    content = next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), otherwise)
     return content if isinstance(content, str) else " ".join(part.get("text") or "" for part in content)
 
 

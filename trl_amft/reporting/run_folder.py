@@ -143,7 +143,7 @@ def read_run(folder: str | Path) -> Run:
 
 def _read_log(folder: Path) -> tuple[list[dict[str, Any]], str, int | None]:
     """The log, the file it is from, and `max_steps` where that file knows it."""
-    rows = _read_lines(folder / LOG_FILE)
+    rows = read_lines(folder / LOG_FILE)
     if log := _in_order(rows):
         return log, LOG_FILE, rows[0].get("max_steps")
     whole = folder / "log_history.json"
@@ -169,8 +169,8 @@ def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted((row for row in rows if isinstance(row.get("step"), int)), key=lambda row: row["step"])
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSON lines file; a line that a kill cut in half is left out."""
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Rows of a JSON lines file, which end at line breaks only; a line that a kill cut in half is left out."""
     if not path.is_file():
         return []
     rows = []
@@ -198,7 +198,7 @@ def _read_recipe(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_samples(folder: Path) -> list[dict[str, Any]]:
-    samples = _read_lines(folder / SAMPLES_FILE)
+    samples = read_lines(folder / SAMPLES_FILE)
     return samples or _read_tables(folder / "completions")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from .run_folder import LOG_FILE, SAMPLES_FILE
+from .run_folder import LOG_FILE, SAMPLES_FILE, read_lines
 from .samples import as_text
 
 
@@ -50,7 +50,7 @@ class RunRecorder(TrainerCallback):
         head = {"max_steps": state.max_steps, "processes": args.world_size}
         _write(self._folder / LOG_FILE, [head, *state.log_history])
         samples = self._folder / SAMPLES_FILE
-        kept = _lines(samples) if state.global_step else []
+        kept = read_lines(samples) if state.global_step else []
         _write(samples, [row for row in kept if row["step"] <= state.global_step])
         self._sampled = state.global_step
 
@@ -85,13 +85,6 @@ class RunRecorder(TrainerCallback):
             }
             for index, (prompt, completion, advantage) in enumerate(itertools.islice(rows, COMPLETIONS))
         ]
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    if not path.is_file():
-        return []
-    # Only at line breaks: completions hold other separators as well. The last line may have been cut off.
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.endswith("}")]
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:

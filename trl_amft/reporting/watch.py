@@ -31,7 +31,7 @@ def watch(trainer: "AMFTTrainer", recipe: str | None = None) -> None:
     trainer.add_callback(RunRecorder(trainer))
     trainer.add_callback(ProgressDisplay(trainer))
     if recipe is not None and trainer.is_world_process_zero():
-        _write_recipe(Path(str(trainer.args.output_dir)), recipe)
+        write_recipe(Path(str(trainer.args.output_dir)), recipe)
         trainer.add_callback(RecipeInCheckpoints(recipe))
 
 
@@ -50,12 +50,12 @@ class RecipeInCheckpoints(TrainerCallback):
     def on_save(self, args, state, control, **kwargs):
         folder = Path(str(args.output_dir), f"{PREFIX_CHECKPOINT_DIR}-{state.global_step}")
         if folder.is_dir():
-            _write_recipe(folder, self.recipe)
+            write_recipe(folder, self.recipe)
 
 
-def _write_recipe(folder: Path, recipe: str) -> None:
+def write_recipe(folder: Path, recipe: str) -> None:
+    """Write a resolved recipe into a folder, whole or not at all: a run that is started again reads it."""
     folder.mkdir(parents=True, exist_ok=True)
-    # Whole or absent, because a run that is started again reads it.
     part = folder / f"{RECIPE_FILE}.part"
     part.write_text(recipe, encoding="utf-8")
     os.replace(part, folder / RECIPE_FILE)

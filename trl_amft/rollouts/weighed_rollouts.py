@@ -89,18 +89,14 @@ class WeighedRollouts(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         if self.model.training:
             own = len(inputs)
-            varies = self.group_varies(self._rewards)
+            summed = self.args.multi_objective_aggregation == "sum_then_normalize"
+            varies = group_varies(self._rewards, self.reward_weights, self.num_generations, summed)
             output[GROUP_VARIES] = varies[self.accelerator.process_index * own :][:own]
             if (column := baseline_column(self.args)) is not None:
                 take_baseline(self, column, inputs, self._rewards, output)
             if self._paired is not None:
-                self._paired.attach(self.mixing_policy, inputs, self._rewards, output)
+                self._paired.attach(self.mixing_policy, inputs, self._rewards, varies, output)
         return output
-
-    def group_varies(self, rewards: Tensor) -> Tensor:
-        """See [`~trl_amft.rollouts.signals.group_varies`]."""
-        summed = self.args.multi_objective_aggregation == "sum_then_normalize"
-        return group_varies(rewards, self.reward_weights, self.num_generations, summed)
 
     def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
         compute = partial(super()._calculate_rewards, inputs, prompts, completions, completion_ids_list)

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from ..amft_config import AMFTConfig
 from ..compat import DEEPSPEED_MIN
 from ..evaluation.generation import NO_TOKENIZER, makes_tokens
-from ..rollouts.advantage_baseline import GROUP, check_baseline_column
+from ..rollouts.advantage_baseline import baseline_column, check_baseline_column
 
 
 GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
@@ -56,7 +56,7 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
             "`demonstration_dataset`"
         )
     check_baseline_column(args, train_dataset)
-    if args.remove_unused_columns and (args.policy_class.paired or args.advantage_baseline != GROUP):
+    if args.remove_unused_columns and (args.policy_class.paired or baseline_column(args) is not None):
         reader = (
             f"mixing_policy={args.mixing_policy!r}"
             if args.policy_class.paired

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..grading import Grader
+from ..grading.undone import problem_text
 
 
 BATCH = 256
@@ -120,8 +121,8 @@ def prepare(
 
 
 def problem_of(prompt: list[dict[str, str]]) -> str:
-    """The last turn of the user."""
-    return next((turn["content"] for turn in reversed(prompt) if turn["role"] == "user"), json.dumps(prompt))
+    """The last turn of the user, or all turns."""
+    return problem_text(prompt, json.dumps(prompt))
 
 
 def plain(problem: str) -> str:
