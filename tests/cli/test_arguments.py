@@ -9,7 +9,6 @@ import yaml
 
 from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.recipe_fields import METHODS
-from trl_amft.cli.recipe_file import read_recipe
 from trl_amft.cli.run_files import resolved_recipe
 from trl_amft.cli.usage import UsageError, run_command, suggest
 
@@ -72,6 +71,9 @@ class TestPrecedence:
 
     def test_override_may_come_first(self, write_recipe):
         assert parse_recipe(["--mu_init", "0.7", "--recipe", write_recipe(mu_init=0.3)]).training.mu_init == 0.7
+
+    def test_eval_strategy_no_needs_no_quotes(self, write_recipe):
+        assert parse_recipe(["--recipe", write_recipe("eval_strategy: no\n")]).training.eval_strategy == "no"
 
     def test_command_line_value_equal_to_the_default_still_wins(self, write_recipe):
         default = parse_recipe(["--recipe", write_recipe()]).training.num_generations
@@ -224,28 +226,6 @@ class TestRefusals:
     )
     def test_bad_value_on_the_command_line(self, write_recipe, argv, expected):
         assert expected in refusal("--recipe", write_recipe(), *argv)
-
-
-class TestYaml:
-    def read(self, tmp_path, text):
-        path = tmp_path / "recipe.yaml"
-        path.write_text(text)
-        return read_recipe(path)
-
-    @pytest.mark.parametrize(
-        ("written", "value"),
-        [("1e-3", 1e-3), ("1.0e-3", 1e-3), (".5", 0.5), ("-2.", -2.0), ("3", 3), ("1E5", 1e5), (".inf", float("inf"))],
-    )
-    def test_numbers(self, tmp_path, written, value):
-        read = self.read(tmp_path, f"task_kwargs:\n  x: {written}\n")["task_kwargs"]["x"]
-        assert read == value and type(read) is type(value)
-
-    @pytest.mark.parametrize(("written", "value"), [("true", True), ("False", False), ("no", "no"), ("on", "on")])
-    def test_truth_values(self, tmp_path, written, value):
-        assert self.read(tmp_path, f"x: {written}\n") == {"x": value}
-
-    def test_eval_strategy_no_needs_no_quotes(self, tmp_path, write_recipe):
-        assert parse_recipe(["--recipe", write_recipe("eval_strategy: no\n")]).training.eval_strategy == "no"
 
 
 class TestResolvedRecipe:

@@ -12,7 +12,6 @@ import yaml
 from trl_amft.cli import doctor
 from trl_amft.doctor import machine
 from trl_amft.doctor.grader import check_grader
-from trl_amft.doctor.memory import Sizes, memory
 from trl_amft.tiny_model import save_tiny_model
 
 
@@ -276,29 +275,3 @@ class TestGrader:
     def test_without_math_verify(self, monkeypatch):
         monkeypatch.setattr("trl_amft.doctor.grader.is_math_verify_available", lambda: False)
         assert [check_grader(needed)[0].level for needed in (True, False)] == ["PROBLEM", "note"]
-
-
-class TestMemory:
-    SIZES = Sizes(counted=1000, vocabulary=10, hidden=4, layers=2, keys=2, intermediate=8)
-
-    def needs(self, **options):
-        common = {"gpu_memory": 1e9, "rollouts": 2, "demonstrations": 1, "tokens": 8, "vllm_share": 0.0}
-        return memory(self.SIZES, **{"gpus": 4, **common, **options})
-
-    @pytest.mark.parametrize(
-        ("stage", "weights", "gradients", "optimizer"),
-        [(3, 500, 500, 3000), (2, 2000, 500, 3000), (1, 2000, 2000, 3000), (0, 2000, 2000, 12000)],
-    )
-    def test_what_each_stage_divides(self, stage, weights, gradients, optimizer):
-        needs = self.needs(stage=stage)
-        assert (needs["weights"], needs["gradients"], needs["optimizer"]) == (weights, gradients, optimizer)
-
-    def test_options(self):
-        assert self.needs(offload=True)["optimizer"] == 0.0
-        assert (
-            "SFT micro-batch" not in self.needs(demonstrations=0) and "sequences in vLLM's cache" not in self.needs()
-        )
-        # Keys and values of 3 sequences x 8 tokens x 2 layers x 2 numbers, each two bytes.
-        assert self.needs(generated=3)["rollouts"] - self.needs()["rollouts"] == 2 * 2 * 2 * 2 * 8 * 3
-        whole, saved = self.needs(checkpointing=False), self.needs()
-        assert whole["RL micro-batch"] > saved["RL micro-batch"]

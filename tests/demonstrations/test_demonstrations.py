@@ -2,11 +2,11 @@
 
 import pytest
 import torch
-from datasets import Dataset, IterableDataset
+from datasets import Dataset
 
 import toy
 from trl_amft import AMFTTrainer
-from trl_amft.demonstrations.source import MapDemonstrations, StreamDemonstrations
+from trl_amft.demonstrations.source import MapDemonstrations
 from trl_amft.demonstrations.tokenizer import (
     COMPLETION_IDS,
     PROMPT_IDS,
@@ -285,31 +285,3 @@ def test_rows_that_are_rare_and_late():
     named[-1]["messages"][0]["name"] = "bob"
     demonstrations = MapDemonstrations(Dataset.from_list(named), tokenizer(), seed=0)
     assert demonstrations.counts == {"used": 1100}
-
-
-def streamed(completions, **kwargs):
-    rows = {"prompt": [str(i) for i in range(len(completions))], "completion": completions}
-    return StreamDemonstrations(Dataset.from_dict(rows).to_iterable_dataset(), tokenizer(**kwargs))
-
-
-def test_stream_repeats_and_resumes():
-    completions = ["x", "", "y", "z" * 99, "w"]
-    whole = streamed(completions)
-    order = names(whole.take(8))
-    assert order == [0, 2, 4, 0, 2, 4, 0, 2]
-    assert (whole.consumed, whole.epoch) == (8, 2.0)
-    assert whole.counts == {"used": 8, "absent": 3, "too_long": 2}
-    resumed = streamed(completions)
-    resumed.consumed = 4
-    assert names(resumed.take(4)) == order[4:] and resumed.counts == whole.counts
-    whole.consumed = 3
-    assert (whole.counts, whole.epoch) == ({"used": 3, "absent": 1, "too_long": 1}, 0.0)
-    assert names(streamed(completions).sample(2)) == [0, 2]
-
-
-def test_stream_without_known_columns():
-    def rows():
-        yield {"messages": user("p") + assistant("c")}
-
-    demonstrations = StreamDemonstrations(IterableDataset.from_generator(rows), tokenizer())
-    assert [text(row)[1] for row in demonstrations.take(2)] == ["c<eos>"] * 2
