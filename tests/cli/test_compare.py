@@ -80,10 +80,24 @@ class TestFile:
         study = read_study(CORE)
         used = {run.settings["mixing_policy"] for run in study.runs}
         assert used == set(MIXING_POLICIES) - {"replay"}
-        assert len(study.runs) == 17 * 6 * 3 + 2 * 3 + 7 * 4 * 3 + 4 * 3 + 2 * 3 + 6 * 2 * 3 + 4 * 3
+        assert len(study.runs) == 15 * 6 * 3 + 3 * 3 + 2 * 3 + 7 * 4 * 3 + 4 * 3 + 2 * 3 + 6 * 2 * 3 + 4 * 3
         assert len({run.name for run in study.runs}) == len(study.runs)
         own = {run.policy for run in study.runs if run.start is None}
         assert own == {"sft_then_rl", "grpo", "filter_sft_then_rl", "amft_good_only", "amft_no_warm_up"}
+
+    @pytest.mark.parametrize(
+        ("condition", "kept"), [("a_q1", 1.0), ("b_q1", 1.0), ("b_q.5", 1.0), ("b_q0", 1.0), ("a_q0", 0.0)]
+    )
+    def test_core_leaves_out_what_would_be_another_row(self, condition, kept):
+        """A filter that drops nothing is the plain pipeline; prompts and reward are all that GRPO sees."""
+        settings = {run.condition: run.settings["task_kwargs"] for run in read_study(CORE).runs}
+        task, right = (load_task("countdown", **settings[name]) for name in (condition, f"{condition[0]}_q1"))
+        columns = task.train_dataset.to_dict()
+        (reward,) = task.reward_funcs
+        scores = reward(completions=columns["demonstration"], **columns)
+        assert set(scores) == {kept}
+        assert task.train_dataset["prompt"] == right.train_dataset["prompt"]
+        assert [reward.__name__] == [other.__name__ for other in right.reward_funcs]
 
     @pytest.mark.parametrize("path", [path for path in STUDIES if path.stem != "tiny"], ids=lambda path: path.stem)
     def test_what_the_projects_own_studies_run_are_recipes(self, path, tmp_path):
