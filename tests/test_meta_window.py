@@ -97,6 +97,21 @@ def test_t_value_is_nan_before_four_windows():
     assert not math.isnan(estimates[-1].t_value)
 
 
+def test_t_value_by_hand():
+    """Every window left out in turn, with all pairs that touch it."""
+    q, g = draws(30), draws(30, seed=1)
+    estimates = feed(MetaGradientWindow(3), q, g)
+    for step in (14, 20, 29):
+        pairs = [(i, j) for j in range(step + 1) for i in range(max(j - 5, 0), j) if i > step - 24]
+        products = {(i, j): -g[j].double().dot(q[i].double()).item() for i, j in pairs}
+        windows = sorted({(step - s) // 3 for pair in pairs for s in pair})
+        left = [[p for pair, p in products.items() if k not in [(step - s) // 3 for s in pair]] for k in windows]
+        means = torch.tensor([sum(part) / len(part) for part in left], dtype=torch.float64)
+        count, mean = len(windows), sum(products.values()) / len(products)
+        error = ((count - 1) / count * (means - means.mean()).square().sum()).sqrt().item()
+        assert estimates[step].t_value == pytest.approx(mean / error, rel=1e-4)
+
+
 def test_standard_error_is_honest_without_signal():
     """
     Independent noise in both factors, true value 0: about 5 % of |t| may exceed the 97.5 % quantile of Student with

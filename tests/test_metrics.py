@@ -28,6 +28,31 @@ def test_documented_metrics_are_the_logged_ones(tmp_path):
     assert abs(last["loss"] - mixed) < 1e-5
 
 
+def test_steps_without_a_demonstration_are_no_part_of_a_mean(tmp_path):
+    """With every third prompt demonstrated, some steps of a gate have no token."""
+    runs = {}
+    for every in (1, 4):
+        model, tokenizer = toy.model()
+        trainer = AMFTTrainer(
+            model=model,
+            reward_funcs=lambda completions, **kwargs: [0.0] * len(completions),
+            args=toy.config(tmp_path, mixing_policy="gate", max_steps=8, logging_steps=every),
+            train_dataset=toy.paired_set(every=3),
+            processing_class=tokenizer,
+        )
+        trainer.train()
+        runs[every] = [log for log in trainer.state.log_history if "amft/mu" in log]
+    names = ("amft/sft_loss", "amft/token_weight", "amft/sft_token_accuracy")
+    empty = [log["demonstrations/tokens"] == 0.0 for log in runs[1]]
+    assert any(empty) and not all(empty)
+    for name in names:
+        assert [log[name] is None for log in runs[1]] == empty
+    for number, log in enumerate(runs[4]):
+        part = [row for row in runs[1][4 * number : 4 * number + 4] if row["demonstrations/tokens"] > 0.0]
+        assert abs(log["amft/sft_loss"] - sum(row["amft/sft_loss"] for row in part) / len(part)) < 1e-6
+        assert log["amft/token_weight"] == 1.0
+
+
 def test_metrics_of_rewards_are_documented():
     root = Path(__file__).parents[1]
     page = (root / "docs" / "metrics.md").read_text(encoding="utf-8")

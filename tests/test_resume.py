@@ -106,6 +106,36 @@ def test_a_lost_history_is_dropped(tmp_path):
     assert steps == [5, 6], "the first step after resuming has nothing to judge"
 
 
+def test_another_seed_of_the_sketch_drops_the_history(tmp_path, caplog):
+    """Sketches of another seed are noise to those of this one."""
+    settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "meta_window": 1}
+    trainer(toy.config(tmp_path / "one", **settings)).train()
+    checkpoint = str(tmp_path / "one" / "checkpoint-2")
+    trainer(toy.config(tmp_path / "two", seed=7, **settings)).train(resume_from_checkpoint=checkpoint)
+    (said,) = [record.message for record in caplog.records if "evidence so far is dropped" in record.message]
+    assert said.startswith("it was sketched with seed=42, not 7")
+
+
+def test_a_warm_up_is_no_state_of_the_policy(tmp_path):
+    """Who goes on from it with another μ begins at that, and not at what it was made with."""
+    settings = {"max_steps": 4, "sft_warmup_steps": 2, "save_strategy": "steps", "save_steps": 2, "mu_lr": 0.0}
+    trainer(toy.config(tmp_path / "one", mu_init=0.5, **settings)).train()
+    for step, expected in ((2, 0.1), (4, 0.5)):
+        run = trainer(toy.config(tmp_path / "two", mu_init=0.1, **{**settings, "max_steps": step + 1}))
+        run.train(resume_from_checkpoint=str(tmp_path / "one" / f"checkpoint-{step}"))
+        assert run.mixing_weight == expected
+
+
+@pytest.mark.parametrize("answer", [1.3, -0.1, float("nan")])
+def test_a_weight_that_is_none_ends_the_run(tmp_path, monkeypatch, answer):
+    run = trainer(toy.config(tmp_path, meta_window=1))
+    monkeypatch.setattr(type(run.mixing_policy), "global_weight", lambda self, signals: answer)
+    with pytest.raises(
+        ValueError, match=r"AMFTPolicy answered mu=.* at step 0: a policy must give a number in \[0, 1\]"
+    ):
+        run.train()
+
+
 def test_another_window_drops_the_history_with_one_line(tmp_path, caplog):
     settings = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2}
     trainer(toy.config(tmp_path / "one", meta_window=1, **settings)).train()

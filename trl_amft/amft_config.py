@@ -16,7 +16,7 @@ def _help(text: str) -> dict[str, str]:
 
 
 CHOICES = {
-    "mixing_policy": tuple(MIXING_POLICIES),
+    "mixing_policy": MIXING_POLICIES,
     "meta_gradient": ("lagged", "validation"),
     "meta_normalization": ("rms", "cosine", "none"),
     "meta_preconditioner": ("adamw", "sgd"),

@@ -68,7 +68,6 @@ class AMFTTrainer(WeighedRollouts):
     _name = "AMFT"
     _paper = PAPER
     staging_folder: str | None = None  # Where a checkpoint is being written, as long as it is.
-    step_start: checkpoints.StepStart | None = None
 
     def __init__(
         self,
@@ -96,8 +95,7 @@ class AMFTTrainer(WeighedRollouts):
         input_checks.check_arguments(args, train_dataset, demonstration_dataset, validation_dataset)
         column = None
         if demonstration_dataset is None and input_checks.needs_demonstrations(args):
-            column = input_checks.demonstration_column(args, train_dataset)
-            demonstration_dataset = train_dataset
+            column, demonstration_dataset = input_checks.demonstration_column(args, train_dataset), train_dataset
         super().__init__(
             model=model,
             reward_funcs=reward_funcs,
@@ -117,6 +115,8 @@ class AMFTTrainer(WeighedRollouts):
         input_checks.check_distributed(self.accelerator.state, args)
         input_checks.check_model(self.model, self._tokenizer, args)
         input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
+        self.run_marks = checkpoints.RunMarks()
+        self.add_callback(self.run_marks)
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
             self.add_callback(MixingWeightCallback(args))
         self.validation_dataset = validation_dataset
@@ -141,7 +141,7 @@ class AMFTTrainer(WeighedRollouts):
             self._rotation = SourceRotation(args, self.demonstrations)
             self.window = SourceWindows(self._rotation.names, args)
         self._learns = policy.needs_meta_gradient
-        self._has_evidence = policy.needs_meta_gradient or policy.needs_variances
+        self.has_evidence = policy.needs_meta_gradient or policy.needs_variances
         self.step_algebra: TwoSegmentStep | None = None
         self._signals = RolloutSignals(self.accelerator)
         self._segments = SegmentOrder(self)
@@ -169,7 +169,7 @@ class AMFTTrainer(WeighedRollouts):
         """
         # A run that was broken off in this object, or finished, leaves nothing to the next.
         self._micro_step, self._step, self._buffered_inputs, self.step_algebra = 0, 0, None, None
-        self._last_loaded_step, self.step_start = -1, None
+        self._last_loaded_step = -1
         self.window.clear()
         if self.is_deepspeed_enabled and resume_from_checkpoint:
             plugin = self.accelerator.state.deepspeed_plugin
@@ -203,7 +203,7 @@ class AMFTTrainer(WeighedRollouts):
         return (1.0 - self.mixing_weight) * self._rl_loss + sft_part - (self._rl_loss - loss)
 
     def _begin_step(self, model: nn.Module, known: float | None) -> None:
-        self.step_start = checkpoints.StepStart(self.state.global_step, self.mixing_callback.demonstrations_consumed)
+        self.run_marks.begin_step(self)
         if self.step_algebra is None and input_checks.needs_demonstrations(self.args):
             assert self.optimizer is not None
             input_checks.check_optimizer(self.args, self.optimizer, type(self.optimizer))
@@ -226,6 +226,9 @@ class AMFTTrainer(WeighedRollouts):
     def _supervised_step(self, model: nn.Module, last: bool) -> Tensor:
         """One micro-batch of a step of weight 1: no rollout, no prompt."""
         model.train()
+        # As transformers does in its own step, for optimizers without a schedule.
+        if callable(train := getattr(self.optimizer, "train", None)):
+            train()
         warming_up = self.state.global_step < self.args.sft_warmup_steps
         loss = self._supervised.backward(model, None if warming_up else self.mixing_policy)
         if not warming_up:
@@ -285,13 +288,11 @@ class AMFTTrainer(WeighedRollouts):
 
     def _save_optimizer_and_scheduler(self, output_dir):
         super()._save_optimizer_and_scheduler(output_dir)
-        if self._has_evidence:
-            checkpoints.save_evidence(self, output_dir)
+        checkpoints.save_evidence(self, output_dir)
 
     def _load_optimizer_and_scheduler(self, checkpoint):
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint and self._has_evidence:
-            checkpoints.load_evidence(self, checkpoint)
+        checkpoints.load_evidence(self, checkpoint)
 
     def create_model_card(self, model_name=None, dataset_name=None, tags=None):  # type: ignore[override]  # as TRL's
         super().create_model_card(model_name=model_name, dataset_name=dataset_name, tags=tags)

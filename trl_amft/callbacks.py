@@ -92,6 +92,9 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
 
         Returns:
             `float`: μ in [0, 1].
+
+        Raises:
+            `ValueError`: on every process, if the policy answers something else.
         """
         self.mu = self.update(signals) if known is None else known
         if accelerator.num_processes > 1:
@@ -100,6 +103,11 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
             torch.distributed.broadcast(values, src=0)
             self.mu, *agreed = values.tolist()
             weights.update(zip(weights, agreed, strict=True))
+        if not 0.0 <= self.mu <= 1.0:
+            raise ValueError(
+                f"{type(self.bound_policy).__name__} answered mu={self.mu!r} at step {signals.step}: a policy must "
+                "give a number in [0, 1]"
+            )
         return self.mu
 
     def state(self) -> dict[str, Any]:
@@ -135,7 +143,9 @@ class MixingWeightCallback(TrainerCallback, ExportableState):
         # A checkpoint of another trainer lacks this entry, and transformers looks it up when saving.
         saved.setdefault(type(self).__name__, self.state())
         if stored is not None and stored["policy_name"] == type(self.policy).__name__:
-            self.bound_policy.load_state(stored["policy"])
+            # Before the first mixed step it is what this run's own arguments say.
+            if state.global_step > args.sft_warmup_steps:
+                self.bound_policy.load_state(stored["policy"])
             self.mu = stored["mu"]
             self.demonstrations_consumed = stored["demonstrations_consumed"]
             self.pending = MetaGradient(**stored["pending"]) if stored["pending"] else None

@@ -63,12 +63,13 @@ class ValidationUtility(TrainerCallback):
         inputs = trainer._generate_and_score_completions(self._rows(index))
         leave_one_out = trainer.num_generations / (trainer.num_generations - 1)
         advantages = inputs["advantages"] * leave_one_out
-        signal = trainer.accelerator.reduce(inputs[GROUP_VARIES].any().float(), reduction="sum").item()
+        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
+        moves = inputs[GROUP_VARIES] & (mask.sum(dim=1) > 0)
+        signal = trainer.accelerator.reduce(moves.any().float(), reduction="sum").item()
         # Gradients are averaged over processes, so each divides by its own number of completions.
         advantages = advantages / advantages.numel()
         input_ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention_mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
-        mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         length = inputs["completion_ids"].size(1)
         parts = range(0, input_ids.size(0), args.per_device_train_batch_size)
         for start in parts:

@@ -6,6 +6,7 @@ where that is known beforehand.
 """
 
 import json
+import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,7 @@ OUT_OF_RANGE = (
     *(("num_iterations", 0), ("logging_steps", -5), ("save_steps", -1), ("eval_steps", -1), ("lora_r", 0)),
     *(("warmup_steps", -1), ("adam_beta1", 1.0), ("adam_beta2", 2.0), ("vllm_gpu_memory_utilization", 1.5)),
     *(("steps_per_generation", 0), ("num_train_epochs", -1.0), ("lora_dropout", 1.5), ("save_total_limit", -1)),
+    *(("max_steps", 0), ("max_steps", -2), ("learning_rate", math.inf), ("temperature", math.inf)),
 )
 CHOICES = {
     "mixing_policy": "amftt",
@@ -175,6 +177,7 @@ def _files() -> list[Broken]:
         Broken("file", "reward_funcs", {"reward_funcs": ["sound_rewards:not_a_function"]}),
         Broken("file", "reward_funcs", {"reward_funcs": ["think_format_rewards"]}, "did you mean"),
         Broken("file", "reward_funcs", {"reward_funcs": []}),
+        Broken("file", "reward_funcs", {"reward_funcs": [3]}, "which is no text"),
         Broken("column", "prompt", {"dataset_name": "data/answers.jsonl"}, "rename"),
         Broken("column", "demonstration_column", {"demonstration_column": "solution"}),
         Broken("column", "demonstration_column", {"demonstration_column": None}),
@@ -184,8 +187,9 @@ def _files() -> list[Broken]:
 
 def _combinations() -> list[Broken]:
     both = {"task": "countdown"}
+    few = {"dataset_name": ABSENT, **both, "task_kwargs": {"train_problems": 4}}
     return [
-        Broken("batch", "num_generations", {"num_generations": 3}),
+        Broken("batch", "num_generations", {"num_generations": 3}, "a multiple of 3"),
         Broken("batch", "num_generations", {"num_generations": 16}),
         Broken("batch", "generation_batch_size", {"generation_batch_size": 12}),
         Broken("batch", "generation_batch_size", {"generation_batch_size": 16, "steps_per_generation": 2}),
@@ -211,7 +215,9 @@ def _combinations() -> list[Broken]:
         Broken("nested", "sead", {"dataset_name": ABSENT, "task": "countdown", "task_kwargs": {"sead": 1}}, "choose"),
         Broken("nested", "rate", {"mixing_policy_kwargs": {"rate": 1}}),
         Broken("nested", "task_kwargs", {"dataset_name": ABSENT, "task": "countdown", "task_kwargs": "{"}, "JSON"),
-        Broken("nested", "train_problems", {"dataset_name": ABSENT, **both, "task_kwargs": {"train_problems": -1}}),
+        Broken("nested", "train_problems", few | {"task_kwargs": {"train_problems": -1}}),
+        Broken("nested", "train_problems", few | {"task_kwargs": {"train_problems": "many"}}, "a whole number"),
+        Broken("both", "mixing_policy", few | {"mixing_policy": "gate"}, "set task_kwargs: {paired: true}"),
     ]
 
 

@@ -222,6 +222,7 @@ class TestRefusals:
             (["--method", "sftt"], "method='sftt' is not one of its choices; did you mean 'sft'?"),
             (["--eval_strategy", "stepz"], "eval_strategy='stepz' is not one of its choices; did you mean 'steps'?"),
             (["--max_steps"], "max_steps: expected one argument"),
+            (["--smokee"], "--smokee is not a known field; did you mean 'smoke'?"),
         ],
     )
     def test_bad_value_on_the_command_line(self, write_recipe, argv, expected):

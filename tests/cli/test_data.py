@@ -1,6 +1,8 @@
 """Datasets and rewards by name, and what is said when they do not fit."""
 
+import inspect
 import json
+from typing import get_args
 
 import pytest
 from datasets import IterableDataset
@@ -10,6 +12,7 @@ from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.data import load_data
 from trl_amft.cli.rewards import load_reward
 from trl_amft.cli.usage import UsageError
+from trl_amft.tasks import KINDS, SMOKE_KWARGS, TASKS, load_task
 
 
 ROWS = [{"prompt": f"{n}+1=", "answer": str(n + 1), "demonstration": str(n + 1)} for n in range(12)]
@@ -140,6 +143,44 @@ class TestRefusals:
             load("--dataset_name", "answers.jsonl", "--eval_strategy", "no")
 
 
+class TestTaskArguments:
+    @pytest.mark.parametrize(
+        ("task", "argument", "value", "expected"),
+        [
+            ("countdown", "train_problems", "many", "train_problems='many' must be a whole number or null"),
+            ("countdown", "train_problems", 2.0, "train_problems=2.0 must be a whole number or null"),
+            ("countdown", "seed", None, "seed=None must be a whole number"),
+            ("countdown", "seed", True, "seed=True must be a whole number"),
+            ("countdown", "demonstration_quality", True, "demonstration_quality=True must be a number"),
+            ("countdown", "demonstration_quality", [1.0], "demonstration_quality=[1.0] must be a number"),
+            ("countdown", "paired", 1, "paired=1 must be true or false"),
+            ("countdown", "reward", {}, "reward={} must be text"),
+            ("virl", "imagery", 3, "imagery=3 must be text or null"),
+        ],
+    )
+    def test_wrong_type(self, task, argument, value, expected):
+        with pytest.raises(UsageError) as caught:
+            load("--task", task, "--task_kwargs", json.dumps({argument: value}))
+        assert str(caught.value) == f"task_kwargs of task {task!r}: {expected}"
+
+    def test_a_whole_number_is_a_number(self):
+        fields = {"train_problems": 4, "held_out_problems": None, "demonstration_quality": 1, "paired": True}
+        assert set(load_task("countdown", **fields).train_dataset["demonstration"]) != {None}
+
+    @pytest.mark.parametrize("task", TASKS)
+    def test_every_argument_has_a_type_that_has_a_name(self, task):
+        for parameter in inspect.signature(TASKS[task]).parameters.values():
+            kinds = get_args(parameter.annotation) or (parameter.annotation,)
+            assert set(kinds) <= set(KINDS) and type(parameter.default) in kinds
+
+    @pytest.mark.parametrize("task", ["countdown", "general_points", "virl"])
+    def test_demonstrations_that_a_task_puts_beside_its_prompts_when_asked(self, task):
+        argv = ["--task", task, "--mixing_policy", "gate", "--task_kwargs"]
+        with pytest.raises(UsageError, match=f"mixing_policy='gate' .*{task}.*; set task_kwargs: {{paired: true}}"):
+            load(*argv, json.dumps(SMOKE_KWARGS[task]))
+        assert load(*argv, json.dumps({**SMOKE_KWARGS[task], "paired": True})).demonstration_dataset is None
+
+
 class TestRewards:
     def test_reward_of_trl(self):
         assert load_reward("think_format_reward") is think_format_reward
@@ -155,6 +196,7 @@ class TestRewards:
             ("my_rewards:rigth", "did you mean 'right'?"),
             ("my_reward_module:right", "cannot be imported"),
             ("broken_rewards:right", "a_module_that_does_not_exist"),
+            (3, "reward_funcs has 3, which is no text; give 'package.module:function'"),
         ],
     )
     def test_unknown(self, folder, path, expected):

@@ -89,7 +89,7 @@ class TestSound:
         for part in (
             f"trl {version('trl')} (<1.17,>=1.16)",
             "recipe.yaml is valid",
-            "rollouts per step: 8 (8 per device x 1 accumulated x 1 process) of 1 prompts",
+            "rollouts per step: 8 (8 per device x 1 accumulated x 1 process) of 1 prompt",
             "rows; columns prompt, domain, numbers, target",
             " usable",
             "reward steps_reward: mean 1 on 16 demonstrations",
@@ -115,7 +115,7 @@ class TestSound:
         fields = {"num_generations": 8, "per_device_train_batch_size": 4}
         code, lines = examine("--processes", "2", **fields)
         assert code == 0, lines
-        assert any("8 (4 per device x 1 accumulated x 2 processes) of 1 prompts" in line for line in lines)
+        assert any(line.endswith("8 (4 per device x 1 accumulated x 2 processes) of 1 prompt") for line in lines)
 
     def test_without_a_recipe(self, capsys):
         assert doctor.main([]) == 0
@@ -125,7 +125,8 @@ class TestSound:
     def test_as_a_module(self, tmp_path):
         command = [sys.executable, "-m", "trl_amft.doctor", "--recipe", str(tmp_path / "x.yaml"), "--processes", "0"]
         done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode == 2 and done.stderr.splitlines()[-1] == "error: --processes 0 must be positive"
+        error = "error: --processes 0 is out of range; give an integer in [1, inf)"
+        assert done.returncode == 2 and done.stderr.splitlines()[-1] == error
 
 
 class TestProblems:
@@ -211,6 +212,8 @@ class TestProblems:
             (["--mu_init", "0.3"], "'--mu_init' needs a recipe"),
             (["--recipee", "x"], "did you mean '--recipe'?"),
             (["--recipe", "x", "--gpu_memory", "many"], "invalid float value"),
+            (["--gpu_memory", "nan"], "--gpu_memory nan is out of range; give a number in (0, inf)"),
+            (["--gpu_memory", "inf"], "--gpu_memory inf is out of range; give a number in (0, inf)"),
         ],
     )
     def test_of_the_command_line(self, capsys, argv, expected):

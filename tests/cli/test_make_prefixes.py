@@ -58,6 +58,7 @@ class TestRows:
         assert len(rows) == 36 * 2 * 2 and {row["row"] for row in rows} == {n for n in range(40) if n % 10 != 9}
         for row in rows:
             assert row["p_term"] == row["episode"] / 4 and row["answer"] == row["row"]
+            assert row["problem_prompt"] == f"{row['row']}?"
             assert row["prompt"].startswith(f"{row['row']}?one")
             assert row["prompt"].endswith(TIME_IS_UP) == (row["mode"] == "terminate")
             # A wrong solution makes no progress, and nobody goes on from where time is up.
@@ -113,13 +114,14 @@ class TestModel:
         return tmp_path / "model"
 
     @pytest.mark.parametrize("more", [(), ("--sample_solutions", "--max_completion_length", "8")])
-    def test_rows(self, tmp_path, command, more):
+    def test_rows(self, tmp_path, command, capsys, more):
         for output in ("one.jsonl", "two.jsonl"):
             command(output, None, *self.MORE, *more, rewards=("length_reward",))
         assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
         rows = read(tmp_path / "one.jsonl")
         # Eight tokens of a random model hold no second episode.
         assert len(rows) == (0 if more else 3 * 2 * 2)
+        assert ("no solution that fits has a second episode" in capsys.readouterr().out) == bool(more)
         assert all(0.0 < row["p_term"] <= 0.5 for row in rows)
 
     def test_configuration_and_padding(self, tmp_path, command, refusal, folder):
@@ -217,7 +219,7 @@ class TestGoingOn:
         (tmp_path / "foreign.jsonl").write_text("{}\n")
         assert "exists and is not of this command" in refusal("foreign.jsonl", KnownSampler())
         below = refusal("foreign.jsonl/rows.jsonl", KnownSampler())
-        assert "foreign.jsonl/rows.jsonl' cannot be written" in below and "give another path" in below
+        assert "foreign.jsonl/rows.jsonl' lies below" in below and "give another name" in below
         command("rows.jsonl", KnownSampler())
         (tmp_path / "rows.jsonl").write_text("{}\n")
         assert "is shorter than it was" in refusal("rows.jsonl", KnownSampler())
@@ -241,6 +243,8 @@ class TestMistakes:
             (["--method", "grpo", "--demonstration_column", "nothing"], "demonstration_column='nothing' is no column"),
             (["--modes", "both"], "invalid choice: 'both'"),
             (["--anwers", "2"], "--anwers is not a known field"),
+            (["--output", "."], "output='.' is a folder; give the name of a file"),
+            (["--output", ".", "--dataset_name", "nothing.jsonl"], "output='.' is a folder"),
             (["--reward_weights", "1", "2"], "reward_weights=[1.0, 2.0] "),
         ],
     )

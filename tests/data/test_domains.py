@@ -226,6 +226,7 @@ class TestRecipe:
             ),
             (("--domain_rewards", '{"even": "toy:reward"}'), None, "domain_rewards: even='toy:reward' must be a list"),
             (("--domain_rewards", '{"even": ["toy:nobody"]}'), None, "has no 'nobody'"),
+            (("--domain_rewards", '{"even": [3]}'), None, "has 3, which is no text"),
             (("--reward_funcs", "toy:reward"), '{"even": 1}', "has no weight for the domain 'odd'"),
             (("--reward_funcs", "toy:reward"), '{"even": -1, "odd": 1}', "even=-1 must be a number from 0 on"),
         ],

@@ -2,14 +2,17 @@
 
 import importlib.util
 import json
+import resource
 import threading
 from pathlib import Path
 
 import pytest
 
 from trl_amft.cli.imagine import main, read_scenario
+from trl_amft.cli.kept_steps import KeptSteps
+from trl_amft.data.imagination import demonstration_rows
 from trl_amft.tasks import load_task
-from trl_amft.tasks.twenty_questions import ORDERS, THINGS, name_reward, play
+from trl_amft.tasks.twenty_questions import ORDERS, THINGS, name_reward, play, script
 
 
 ROOT = Path(__file__).parents[2]
@@ -139,6 +142,25 @@ class TestCommand:
         assert imagine(endpoint, tmp_path / "more.jsonl", "--max_tokens", "9") == 1
         assert "people 0: the answer was cut at max_tokens=9; raise it" in " ".join(capsys.readouterr().err.split())
 
+    def test_a_full_disk_takes_nothing_away(self, tmp_path):
+        """Nothing that is there is written again, and half a line does not stay."""
+        path = tmp_path / "steps.jsonl"
+        kept = KeptSteps(path, {"seed": 1})
+        for number in range(9):
+            kept.add("person", number, "somebody" * 99, 1, 1)
+        before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+        try:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) - 100, limits[1]))
+            again = KeptSteps(path, {"seed": 1})
+            resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 100, limits[1]))
+            with pytest.raises(OSError, match="File too large"):
+                again.add("person", 9, "somebody else" * 99, 1, 1)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        assert path.read_bytes() == before
+        again.add("person", 10, "a third", 1, 1)
+        assert KeptSteps(path, {"seed": 1}).steps.keys() == {("person", number) for number in (*range(9), 10)}
+
     def test_no_endpoint(self, tmp_path, capsys):
         assert imagine(None, tmp_path / "none.jsonl") == 1
         assert "25 of 25 dialogues are missing (APIConnectionError" in capsys.readouterr().err
@@ -149,7 +171,10 @@ class TestCommand:
             (["--dialogues", "0"], "dialogues=0 must be at least 1"),
             (["--weight_temperature", "0"], "weight_temperature=0.0 must be above 0"),
             (["--retries", "-1"], "retries=-1 must be at least 0"),
-            (["--scenario", "nothing.yaml"], "'nothing.yaml' is not a file"),
+            (["--scenario", "nothing.yaml"], "scenario='nothing.yaml' is not a file"),
+            (["--base_url", "localhost"], "base_url='localhost' must begin with http:// or https:// and a host"),
+            (["--base_url", "localhost:8000/v1"], "base_url='localhost:8000/v1' must begin with http://"),
+            (["--base_url", "http://"], "base_url='http://' must begin with http://"),
             (["--dialogue", "3"], "--dialogue is not a known argument"),
             (["--temperature", "nan"], "temperature=nan must be a finite number"),
             (["--price_in", "nan"], "price_in=nan must be a finite number"),
@@ -243,6 +268,16 @@ class TestTask:
         task = load_task("twenty_questions", dialogues=str(tmp_path / "imagined.jsonl"))
         assert set(task.demonstration_dataset["demonstration_source"]) == {"imagined"}
         assert 90 <= len(task.demonstration_dataset) <= 100
+
+    def test_held_out_orders_behind_a_system_message(self, tmp_path):
+        entries = [{"number": n, "person": "p", "dialogue": script(n, 1.0)[0], "reward": 1.0} for n in range(200)]
+        kept = []
+        for system in (None, "Be brief."):
+            path = tmp_path / "rows.jsonl"
+            rows = demonstration_rows(entries, system, 1.0, 5.0)
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+            kept.append(len(load_task("twenty_questions", dialogues=str(path)).demonstration_dataset))
+        assert kept[0] == kept[1] < 800
 
     def test_reward(self):
         assert len({tuple(answers) for answers in THINGS.values()}) == 8

@@ -5,8 +5,9 @@ import json
 import pytest
 
 from trl_amft.data.prefixes import MOST_CUTS, TIME_IS_UP, mean_reward, prefixes_of, split_episodes, without_bos
+from trl_amft.grading import maths_reward
 from trl_amft.tasks import load_task
-from trl_amft.tasks.prefixes import copy_reward
+from trl_amft.tasks.prefixes import copy_reward, prefix_reward
 from trl_amft.tiny_model import build_character_tokenizer
 
 
@@ -43,6 +44,8 @@ class TestPrefixes:
     def test_no_thinking_block_is_closed_that_was_not_opened(self):
         assert {prefix.termination for prefix in prefixes_of("?", THOUGHT, 9, 0)} == {TIME_IS_UP}
         assert "</think>" in prefixes_of("assistant: <think>\n", THOUGHT, 1, 0)[0].termination
+        # What a template writes where thinking is switched off.
+        assert prefixes_of("<think>\n\n</think>\n\n", THOUGHT, 1, 0)[0].termination == TIME_IS_UP
 
     def test_drawn_places_depend_on_the_seed_alone(self):
         long = "\n\n".join(["x", "y", "z", *["Wait", "a", "b"] * 20])
@@ -122,10 +125,45 @@ class TestTask:
 
     def test_reads_what_the_command_writes(self, tmp_path):
         path = tmp_path / "prefixes.jsonl"
-        row = {"prompt": "?", "p_term": 0.5, "solution": "\\boxed{3}", "demonstration": None}
-        path.write_text("".join(json.dumps({**row, "row": n}) + "\n" for n in range(3)))
-        task = load_task("prefixes", dataset=str(path), held_out_problems=1)
-        assert len(task.train_dataset) == 2 and task.reward_funcs[0].__name__ == "maths_reward"
+        row = {"p_term": 0.5, "solution": "\\boxed{3}", "demonstration": None}
+        rows = [
+            row | {"prompt": f"{n}? Wait", "row": n, "problem_prompt": [{"role": "user", "content": f"{n % 3}?"}]}
+            for n in range(9)
+        ]
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        for seed in range(4):
+            task = load_task("prefixes", dataset=str(path), held_out_problems=1, seed=seed)
+            held_out, trained = (
+                {row["row"] % 3 for row in part} for part in (task.held_out_dataset, task.train_dataset)
+            )
+            assert len(held_out) == 1 and len(trained) == 2 and not held_out & trained, "a problem is on one side"
+            assert len(task.train_dataset) == 6
+
+    def test_reward_is_that_of_p_term(self):
+        """A part of a solution is no problem: its formulas may be the answer, and its words ask for nothing."""
+        for solution, answer, problem, part in (
+            (r"2\sqrt{3}", r"\boxed{\sqrt{12}}", "How long is the side?", r"It is \sqrt{12}."),
+            ("x^2+2", "\\boxed{(x+1)(x-1)+3}", "Simplify $(x+1)(x-1)+3$.", "either this or that"),
+        ):
+            chat = [{"role": "user", "content": problem}]
+            (measured,) = maths_reward([answer], [solution], prompts=[chat])
+            (trained,) = prefix_reward([answer], [solution], [chat], prompts=[f"user: {problem}\nassistant: {part}"])
+            (other,) = maths_reward([answer], [solution], prompts=[f"user: {problem}\nassistant: {part}"])
+            assert trained == measured != other
+
+    @pytest.mark.parametrize("text", ["", "{\n", "[]"])
+    def test_files_without_rows(self, tmp_path, text):
+        path = tmp_path / "rows.jsonl"
+        path.write_text(text)
+        for task, field, script in (
+            ("prefixes", "dataset", "make_prefixes"),
+            ("twenty_questions", "dialogues", "imagine"),
+        ):
+            with pytest.raises(
+                ValueError, match=f"^{field}='.*' holds no rows that can be read .*scripts/{script}"
+            ) as e:
+                load_task(task, **{field: str(path)})
+            assert "\n" not in str(e.value)
 
     @pytest.mark.parametrize(
         ("options", "line"),

@@ -37,8 +37,9 @@ def test_fsdp_version(tmp_path):
         ("0.19.8", deepspeed(stage=3, offload_param={"device": "nvme"}), ["offload_param.device='nvme'", "'cpu'"]),
         ("0.19.8", deepspeed(stage=3, offload_optimizer={"device": "nvme"}), ["offload_optimizer.device='nvme'"]),
         ("0.19.8", deepspeed(fp16=True, stage=3), ["fp16.enabled=True", "use bf16"]),
+        ("0.19.8", deepspeed(stage=2, compute_grad_norm=False), ["compute_grad_norm=False", "leave it out"]),
     ],
-    ids=["old", "stage 0", "parameters on nvme", "optimizer on nvme", "fp16"],
+    ids=["old", "stage 0", "parameters on nvme", "optimizer on nvme", "fp16", "no norm"],
 )
 def test_deepspeed(tmp_path, monkeypatch, found, state, parts):
     monkeypatch.setattr("trl_amft.runtime.input_checks.version", lambda package: found)

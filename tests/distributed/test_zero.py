@@ -3,9 +3,14 @@ Two processes under DeepSpeed ZeRO against one process without, on the same reco
 demonstrations.
 """
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from deepspeed.runtime.zero.stage_1_and_2 import DeepSpeedZeroOptimizer
 from runs import assert_same_parameters, assert_same_run, launch, vector
+
+from trl_amft.sharding.zero_offload import OffloadedFlatGradients
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +40,18 @@ CASES = {
 @pytest.mark.parametrize("overrides", CASES.values(), ids=CASES.keys())
 def test_two_processes_equal_one(tmp_path, single, overrides):
     assert_same_run(launch(tmp_path, 2, overrides), single(overrides.get("lora", False)))
+
+
+def test_offloaded_gradients_are_waited_for():
+    """From a GPU they are copied into pinned memory while the program goes on."""
+    order, part = [], torch.zeros(4)
+    part.grad = torch.ones(4)
+    gradients = OffloadedFlatGradients.__new__(OffloadedFlatGradients)
+    gradients._zero = SimpleNamespace(
+        _wait_for_offload_copies=lambda: order.append("waited"), single_partition_of_fp32_groups=[part]
+    )
+    assert gradients._flat(0).tolist() == [1.0] * 4 and order == ["waited"]
+    assert callable(DeepSpeedZeroOptimizer._wait_for_offload_copies)
 
 
 @pytest.mark.parametrize("stage", [2, 3])

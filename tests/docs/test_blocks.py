@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from test_documents import PAGES, ROOT, code, script_of
 
@@ -14,6 +15,7 @@ from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.evaluate_arguments import parse_arguments
 from trl_amft.cli.recipe_file import read_recipe
 from trl_amft.cli.study import read_study
+from trl_amft.mixing import MIXING_POLICIES
 from trl_amft.reporting.run_folder import read_run
 
 
@@ -85,7 +87,34 @@ def test_lines_of_recipes_are_accepted(page, tmp_path):
 
 
 def test_python_of_the_pages_is_run_by_a_test():
-    assert {page.name for page in PAGES if blocks(page, "python")} == {"drop_in.md"} | RUN_ELSEWHERE
+    assert {page.name for page in PAGES if blocks(page, "python")} == {"drop_in.md", "policies.md"} | RUN_ELSEWHERE
+
+
+def test_a_policy_of_ones_own(tmp_path, monkeypatch):
+    """Registered after the first configuration was made, it trains and resumes exactly."""
+    monkeypatch.setitem(MIXING_POLICIES, "entropy", None)  # So that it is gone afterwards.
+    (block,) = blocks(ROOT / "docs" / "policies.md", "python")
+    exec(block, {})
+    settings = {"mixing_policy": "entropy", "mixing_policy_kwargs": {"scale": 0.3}, "max_steps": 4}
+    settings |= {"save_strategy": "steps", "save_steps": 2}
+
+    def trained(folder, checkpoint=None):
+        model, tokenizer = toy.model()
+        trainer = AMFTTrainer(
+            model=model,
+            processing_class=tokenizer,
+            reward_funcs=toy.dense_reward,
+            args=toy.config(folder, **settings),
+            train_dataset=toy.prompt_set(),
+            demonstration_dataset=toy.demonstration_set(),
+        )
+        trainer.train(resume_from_checkpoint=checkpoint)
+        return trainer
+
+    whole = trained(tmp_path / "whole")
+    rest = trained(tmp_path / "rest", str(tmp_path / "whole" / "checkpoint-2"))
+    assert 0.0 < whole.mixing_weight == rest.mixing_weight < 1.0
+    assert all(torch.equal(value, toy.parameters(rest)[name]) for name, value in toy.parameters(whole).items())
 
 
 def test_python_of_the_drop_in_guide_runs(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ from datasets import Dataset, concatenate_datasets
 
 import toy
 from trl_amft import AMFTTrainer
+from trl_amft.demonstrations.source import MapDemonstrations
+from trl_amft.demonstrations.source_rotation import SourceRotation
 from trl_amft.meta_gradient import clipping
 from trl_amft.meta_window import MetaGradient
 from trl_amft.mixing import MixingSignals
@@ -70,6 +73,23 @@ def sources(count=64, names=("right", "wrong")):
     parts = [toy.demonstration_set(name != "wrong", count) for name in names]
     named = [part.add_column("demonstration_source", [name] * count) for part, name in zip(parts, names, strict=True)]
     return concatenate_datasets(named)
+
+
+def test_a_short_last_step_moves_nobody_back():
+    taken, names = [], ("a", "b")
+    rows = Dataset.from_dict({"demonstration_source": [name for name in names for _ in range(64)]})
+    demonstrations = MapDemonstrations.__new__(MapDemonstrations)
+    demonstrations.rows = rows
+    rotation = SourceRotation(SimpleNamespace(sft_warmup_steps=0), demonstrations)
+    policy = AMFTSourcesPolicy.__new__(AMFTSourcesPolicy)
+    policy.begin = lambda names: None
+    args = SimpleNamespace(per_device_demonstration_batch_size=2, gradient_accumulation_steps=4)
+    segment = SimpleNamespace(draw_from=lambda part, count: taken.append((part.consumed, 2 * count)))
+    for step, count in enumerate((4, 4, 4, 4, 1, 1, 4, 4)):
+        state, processes = SimpleNamespace(global_step=step), SimpleNamespace(num_processes=1)
+        trainer = SimpleNamespace(mixing_policy=policy, state=state, args=args, accelerator=processes)
+        rotation.draw(trainer, segment, count)
+    assert taken == [(0, 8)] * 2 + [(8, 8)] * 2 + [(16, 2)] * 2 + [(24, 8)] * 2
 
 
 def run(

@@ -89,6 +89,12 @@ class TestPlotRun:
         assert list(axes.containers[0].lines[0].get_ydata()) == [0.0, 0.2, 0.3]
         assert list(axes.lines[0].get_xdata()) == [10]
 
+    def test_curve_is_of_the_same_quantity_as_the_points(self, draw):
+        part = [{"step": 5, "held_out_part/accuracy": 0.4}, {"step": 5, "eval_reward": 3.0}]
+        axes = draw(part, held_out=HELD_OUT)["Held-out accuracy"]
+        assert list(axes.lines[0].get_ydata()) == [0.4]
+        assert list(draw([{"step": 5, "eval_reward": 3.0}])) == ["Held-out reward"]
+
     def test_target_is_entropy_plus_gap(self, draw):
         axes = draw(MIXED)["Policy entropy"]
         target = next(line for line in axes.lines if line.get_label() == "target")

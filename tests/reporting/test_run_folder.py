@@ -26,6 +26,17 @@ class TestLog:
         assert (run.source, run.last_step, run.max_steps) == ("checkpoint-30/trainer_state.json", 30, 40)
         assert run.recipe == {} and run.warmup_steps == 10, "as long as mu stays 1"
 
+    @pytest.mark.parametrize("content", ["[]", "3", '{"log_history": {}}', '{"log_history": [1, {"step": "a"}]}'])
+    def test_files_that_hold_something_else(self, tmp_path, content):
+        folder = checkpoints(tmp_path, 20)
+        (folder / "checkpoint-30").mkdir()
+        (folder / "checkpoint-30" / "trainer_state.json").write_text(content)
+        (folder / "log_history.json").write_text(content)
+        (folder / "samples.jsonl").write_text('{"step": "a"}\n')
+        (folder / "resolved_recipe.yaml").write_text("sft_warmup_steps:\n")
+        run = read_run(folder)
+        assert run.last_step == 20 and run.samples == [] and run.warmup_steps == 0
+
     def test_a_checkpoint_that_cannot_be_read_is_passed_over(self, tmp_path):
         folder = checkpoints(tmp_path, 20, 30)
         (folder / "checkpoint-30" / "trainer_state.json").write_text("{")

@@ -6,6 +6,7 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
+import yaml
 from report_runs import HOSTILE, checkpoints, run_folder, write_lines
 
 from trl_amft.cli import report
@@ -167,6 +168,19 @@ class TestNumbers:
         weights = {row["step"]: row["amft/mu"] for row in run.log if "amft/mu" in row}
         for step, by_entropy, by_evidence in zip(evidence.steps, entropy.values, evidence.values, strict=True):
             assert 0.5 + by_entropy + by_evidence == pytest.approx(weights[step])
+
+    def test_the_law_of_the_paper_has_its_own_constants(self, tmp_path):
+        """A recipe has what differs from the defaults, and they are not among that."""
+        folder = run_folder(tmp_path, mixing_policy="amft_paper")
+        recipe = yaml.safe_load((folder / "resolved_recipe.yaml").read_text())
+        del recipe["mu_entropy_lr"]
+        (folder / "resolved_recipe.yaml").write_text(yaml.safe_dump(recipe))
+        assert moved_by_entropy(read_run(folder)).values[0] == pytest.approx(5 * 5e-4 * -0.2)
+
+    def test_method(self, tmp_path):
+        names = ({"mixing_policy": "gate"}, {"method": "sft", "mixing_policy": "fixed"}, {})
+        found = [read_run(run_folder(tmp_path / str(n), **names[n])).method for n in range(3)]
+        assert [*found, read_run(checkpoints(tmp_path / "c", 20)).method] == ["gate", "sft", "amft", "–"]
 
     def test_tokens_per_second(self, tmp_path):
         speed = tokens_per_second(read_run(run_folder(tmp_path)))

@@ -192,9 +192,27 @@ def test_pictures_that_the_server_refuses_are_a_failure_as_well():
         raise ConnectionError("gone")
 
     client = GuardedClient(SimpleNamespace(session=requests.Session(), image_features=die, generate=pytest.fail), 1.0)
+    adapter = client.session.get_adapter("http://x")
+    assert adapter.max_retries.connect == rollout_server.RETRIES, "TRL's own pool of connections stays"
+    client.together = True
     assert client.image_features(["one", "two"]) == [None, None]
     assert client.generate(prompts=[[1], [2]])["completion_ids"] == []
     assert str(client.failure) == "gone"
+
+
+def test_requests_of_a_rollout_function_fail_by_themselves(tmp_path, sent):
+    """Nobody else would ask whether they did, and an empty answer would be trained on."""
+    with FakeServer({GENERATE: 0}) as server:
+        run = trainer(tmp_path, server, sft_warmup_steps=0, max_steps=2)
+
+        def rollouts(prompts, trainer):
+            trainer.vllm_generation.vllm_client.generate(prompts=[[3, 4]] * len(prompts), n=1)
+            pytest.fail("the server is gone")
+
+        run.rollout_func = rollouts
+        with pytest.raises(requests.exceptions.ConnectionError):
+            run.train()
+    assert run.vllm_generation.vllm_client.failure is None
 
 
 @pytest.mark.parametrize("path", [GENERATE, UPDATE])
@@ -235,7 +253,7 @@ def start_two(folder, server):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
     command = [*launcher, str(WORKER), str(folder), server.url]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.parametrize("path", [GENERATE, UPDATE])

@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 from test_bad_input import trainer
+from test_failing_rewards import failing, weights
 from transformers import TrainerCallback
 
 import toy
 from messages import one_line
-from trl_amft.rollouts.reward_errors import RewardError
 from trl_amft.runtime.input_checks import check_validation
 
 
@@ -80,6 +80,25 @@ def test_optimizers_that_fit(tmp_path):
         trainer(tmp_path, optimizer=fits)
 
 
+def test_optimizers_without_a_schedule_are_told_that_they_train(tmp_path):
+    """In supervised steps as well, and in each, because an evaluation tells them otherwise."""
+
+    class Told(torch.optim.AdamW):
+        training = False
+
+        def train(self):
+            self.training = True
+
+        def step(self, closure=None):
+            assert self.training
+            self.training = False
+            return super().step(closure)
+
+    run = trainer(tmp_path, mixing_policy="sft_then_rl", sft_warmup_steps=2, max_steps=3, optimizer=Told)
+    run.train()
+    assert run.state.global_step == 3
+
+
 def test_validation_without_a_way_to_score(tmp_path):
     run = trainer(tmp_path)
     run._is_vlm = True
@@ -94,88 +113,6 @@ def test_validation_without_a_way_to_score(tmp_path):
         setattr(run, name, None)
         one_line(error, "meta_gradient='validation'", "environment", "use 'lagged'")
     check_validation(run, 2)
-
-
-SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "meta_window": 1}
-
-
-def failing(what, at=3):
-    """The dense reward, until `what` replaces its answer at one step (None: at every step)."""
-
-    def reward(completions, trainer_state, **kwargs):
-        values = toy.dense_reward(None, completions)
-        return what(values) if at is None or trainer_state.global_step == at else values
-
-    return reward
-
-
-def explode(values):
-    raise ZeroDivisionError("no judge\nsecond line")
-
-
-@pytest.mark.parametrize(
-    ("what", "parts"),
-    [
-        (explode, ["the reward function 'reward' failed (ZeroDivisionError: no judge)"]),
-        (
-            lambda values: values[1:],
-            ["'reward' failed (ValueError", "returned 7 rewards, but 8 were expected"],
-        ),
-        (lambda values: ["high"] * len(values), ["'reward' failed (ValueError"]),
-        (lambda values: [math.inf, *values[1:]], ["'reward'", "returned inf", "return finite rewards"]),
-        (lambda values: [*values[1:], -math.inf], ["'reward'", "returned inf", "return finite rewards"]),
-    ],
-    ids=["raises", "wrong length", "text", "inf", "minus inf"],
-)
-def test_failing_reward_loses_nothing(tmp_path, what, parts):
-    """The step before the failure is saved, and resumed as if nothing had happened."""
-    whole = trainer(tmp_path / "whole", **SAVING)
-    whole.train()
-    with pytest.raises(RewardError) as error:
-        trainer(tmp_path / "broken", reward=failing(what), **SAVING).train()
-    checkpoint = tmp_path / "broken" / "checkpoint-3"
-    one_line(error, "step 3: ", f"resume from {checkpoint}", *parts)
-    repaired = trainer(tmp_path / "broken", **SAVING)
-    repaired.train(resume_from_checkpoint=str(checkpoint))
-    assert weights(repaired) == weights(whole)
-    for name, value in toy.parameters(whole).items():
-        assert torch.equal(toy.parameters(repaired)[name], value), name
-    assert repaired.mixing_callback.policy.updates == 4, "the evidence of the first steps was not lost"
-
-
-def test_failing_asynchronous_reward(tmp_path):
-    async def reward(completions, **kwargs):
-        raise OSError("judge is out of reach")
-
-    with pytest.raises(RewardError) as error:
-        trainer(tmp_path, reward=reward, **SAVING).train()
-    one_line(error, "'reward' failed (OSError: judge is out of reach)")
-
-
-def test_failing_reward_in_the_first_step(tmp_path):
-    with pytest.raises(RewardError) as error:
-        trainer(tmp_path / "new", reward=failing(explode, at=0), **SAVING).train()
-    one_line(error, "step 0: ", "nothing was trained yet")
-
-
-def test_failing_reward_on_a_full_disk(tmp_path, monkeypatch):
-    """The checkpoint that is there already is named."""
-    run = trainer(tmp_path, reward=failing(explode), **SAVING)
-    save = run._save_rng_state
-
-    def full(folder):
-        if run.state.global_step == 3:
-            raise OSError("no space left on device")
-        save(folder)
-
-    monkeypatch.setattr(run, "_save_rng_state", full)
-    with pytest.raises(RewardError) as error:
-        run.train()
-    one_line(error, f"resume from {tmp_path / 'checkpoint-2'}")
-
-
-def weights(run):
-    return [log["amft/mu"] for log in run.state.log_history if "amft/mu" in log]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ def trainer(folder, at=None, number=signal.SIGTERM, times=1, **settings):
         reward_funcs=reward,
         args=toy.config(folder, **{"max_steps": 6, "meta_window": 1, **settings}),
         train_dataset=toy.prompt_set(24),
+        eval_dataset=toy.prompt_set(4) if "eval_strategy" in settings else None,
         processing_class=tokenizer,
         demonstration_dataset=toy.demonstration_set(count=24),
     )
@@ -61,6 +62,16 @@ def test_waits_for_the_end_of_a_batch_of_rollouts(tmp_path):
     stopped.train()
     assert stopped.state.global_step == 4
     assert (tmp_path / "checkpoint-4").is_dir()
+
+
+def test_the_end_of_the_epoch_costs_no_evaluation(tmp_path, monkeypatch):
+    stopped = trainer(tmp_path, at=2, eval_strategy="epoch", save_strategy="epoch")
+    saved = []
+    save = AMFTTrainer._save_checkpoint
+    monkeypatch.setattr(AMFTTrainer, "_save_checkpoint", lambda *args: saved.append(save(*args)))
+    monkeypatch.setattr(stopped, "evaluate", lambda **kwargs: pytest.fail("there is no time for that"))
+    stopped.train()
+    assert (tmp_path / "checkpoint-3").is_dir() and len(saved) == 1
 
 
 def test_a_launcher_may_repeat_the_signal(tmp_path):

@@ -247,6 +247,21 @@ def test_scores_are_weighted_and_silent_rows_are_nan(tmp_path):
     assert scores[:3] == pytest.approx([1.5, float("nan"), 1.5], nan_ok=True) and len(scores) == 64
 
 
+def test_a_reward_that_is_the_minimum_is_not_below_it(tmp_path):
+    """As float32 .9 is less than .9, and a sum of weights that is 1 may be less than 1."""
+
+    def always(completions, **kwargs):
+        return [1.0] * len(completions)
+
+    for weights, minimum in (([0.9], 0.9), ([0.15, 0.5, 0.15, 0.2], 1.0)):
+        run = trainer(
+            tmp_path, reward=[always] * len(weights), reward_weights=weights, demonstration_min_reward=minimum
+        )
+        assert run.demonstrations.counts == {"used": 64}
+    with pytest.raises(ValueError, match="64 low_reward"):
+        trainer(tmp_path, reward=[always], reward_weights=[0.9], demonstration_min_reward=0.901)
+
+
 def test_minimum_reward_drops_and_counts(tmp_path, capsys):
     right, wrong = toy.demonstration_set(count=12), toy.demonstration_set(right=False, count=12)
     mixed = concatenate_datasets([right.select(range(8)), wrong.select(range(8, 12))])

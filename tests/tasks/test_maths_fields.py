@@ -3,11 +3,11 @@
 import json
 
 import pytest
+from choice_rows import CHOICES
 from datasets import Dataset, DatasetDict
 
 from trl_amft.grading import maths_reward
 from trl_amft.tasks import load_task
-from trl_amft.tasks.maths_choices import LETTERS
 from trl_amft.tasks.maths_fields import read_row
 from trl_amft.tasks.maths_rows import to_form
 from trl_amft.tasks.maths_sets import SETS, SUITES, load_set
@@ -83,33 +83,6 @@ MATHS = {
     ),
     "own/solutions": ({"Question": "3+4?", "solution": WORKED}, "7", WORKED),
 }  # fmt: skip
-
-CHOICES = {
-    "allenai/ai2_arc": {
-        "id": "a",
-        "question": "Which is a gas?",
-        "choices": {"text": ["iron", "oxygen", "salt"], "label": ["1", "2", "3"]},
-        "answerKey": "2",
-    },
-    "Idavidrein/gpqa": {
-        "Record ID": "r",
-        "Question": "Which is a gas?",
-        "Correct Answer": "oxygen\n",
-        "Incorrect Answer 1": "iron",
-        "Incorrect Answer 2": "salt",
-        "Incorrect Answer 3": "sand",
-        "High-level domain": "Chemistry",
-    },
-    "TIGER-Lab/MMLU-Pro": {
-        "question_id": 1,
-        "question": "Which is a gas?",
-        "options": ["iron", "salt", "sand", "gold", "tin", "oxygen", "lead", "zinc", "coal", "wood"],
-        "answer": "F",
-        "answer_index": 5,
-        "category": "chemistry",
-        "src": "x",
-    },
-}
 
 
 def write(rows, path, form):
@@ -214,64 +187,6 @@ class TestColumns:
 
     def test_the_first_column_that_is_not_empty_counts(self):
         assert read_row({"problem": "?", "answer": None, "final_answer": ["3"]})["solution"] == "\\boxed{3}"
-
-
-class TestChoices:
-    @pytest.mark.parametrize("name", CHOICES)
-    def test_right_option(self, name):
-        (read,) = to_form(name, Dataset.from_list([CHOICES[name]]))
-        lines = read["prompt"][1]["content"].splitlines()
-        letter = read["solution"].removeprefix("\\boxed{").removesuffix("}")
-        assert lines[0] == "Which is a gas?" and f"{letter}. oxygen" in lines
-        options = [line for line in lines if line[1:3] == ". "]
-        assert [line[0] for line in options] == list(LETTERS[: len(options)])
-        assert read["prompt"][0]["content"] == SYSTEM_PROMPT and read["demonstration"] is None
-        wrong = "B" if letter == "A" else "A"
-        said = [f"ANSWER: {letter}", f"ANSWER: {wrong}"]
-        assert maths_reward(completions=said, solution=[read["solution"]] * 2) == [1.0, 0.0]
-
-    def test_subjects(self):
-        found = [to_form(name, Dataset.from_list([row]))[0]["subject"] for name, row in CHOICES.items()]
-        assert found == [None, "Chemistry", "chemistry"]
-
-    def test_order_is_shuffled_by_seed_and_question_alone(self):
-        row = CHOICES["Idavidrein/gpqa"]
-        rows = [row | {"Question": str(n)} for n in range(40)]
-        first, again, other = (to_form("x", Dataset.from_list(rows), seed)["solution"][:] for seed in (0, 0, 1))
-        assert first == again != other and set(first) == {f"\\boxed{{{letter}}}" for letter in "ABCD"}
-        assert to_form("x", Dataset.from_list(rows[20:]), 0)["solution"][:] == first[20:]
-
-    @pytest.mark.parametrize(
-        ("name", "change"),
-        [
-            ("allenai/ai2_arc", {"answerKey": "9"}),
-            ("TIGER-Lab/MMLU-Pro", {"answer": "Z"}),
-            ("TIGER-Lab/MMLU-Pro", {"options": ["a", "N/A"], "answer": "A"}),
-            ("TIGER-Lab/MMLU-Pro", {"options": None}),
-            ("TIGER-Lab/MMLU-Pro", {"question": None}),
-            ("allenai/ai2_arc", {"choices": None}),
-            ("allenai/ai2_arc", {"choices": {"text": ["iron"], "label": ["1", "2"]}}),
-        ],
-    )
-    def test_unusable_rows_are_left_out(self, name, change):
-        assert len(to_form(name, Dataset.from_list([CHOICES[name], CHOICES[name] | change]))) == 1
-
-    @pytest.mark.parametrize(
-        ("name", "change", "line"),
-        [
-            (
-                "allenai/ai2_arc",
-                {"choices": ["a", "b"]},
-                r"choices=\['a', 'b'\] must be a mapping with the lists text",
-            ),
-            ("allenai/ai2_arc", {"choices": {"text": ["a"]}}, "must be a mapping with the lists text and label"),
-            ("TIGER-Lab/MMLU-Pro", {"options": "a or b"}, "options='a or b' must be a list of texts"),
-        ],
-    )
-    def test_other_forms_are_refused(self, name, change, line):
-        with pytest.raises(ValueError, match=f"dataset={name!r}: .*{line}") as caught:
-            to_form(name, Dataset.from_list([CHOICES[name] | change]))
-        assert "\n" not in str(caught.value)
 
 
 class TestSets:

@@ -58,6 +58,18 @@ def test_what_is_left(rows, ending, capsys):
     assert [row["target"] is not None for row in written] == [True, False, False, False, True]
 
 
+def test_of_rows_with_one_problem_the_first_right_demonstration_stays(tmp_path, capsys):
+    boxed = ["\\boxed{3}", "\\boxed{2}, as 1+1=2", "", "\\boxed{2}"]
+    Dataset.from_list([{"problem": "1+1?", "answer": "2", "solution": text} for text in boxed]).to_json(
+        tmp_path / "in.jsonl"
+    )
+    main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl")])
+    (row,) = Dataset.from_json(str(tmp_path / "out.jsonl"))
+    assert row["target"][-1]["content"] == boxed[1]
+    told = capsys.readouterr().out
+    assert "same problem as another row" in told and "ends in another answer" not in told
+
+
 def test_tokens_of_a_model(rows, tmp_path, capsys):
     from trl_amft.tiny_model import save_tiny_model
 

@@ -228,6 +228,14 @@ class TestTask:
         with pytest.raises(ValueError, match="ask for at least 13 routes, routes='.*' has 12; lower them"):
             load_virl(routes=path, held_out_routes=6)
 
+    def test_a_route_that_is_there_twice_is_one(self, tmp_path):
+        path = tmp_path / "twice.json"
+        path.write_text(json.dumps([synthetic_routes(12, seed=3) * 2, 24]))
+        once = load_virl(routes=route_file(tmp_path / "once.json"), held_out_routes=3)
+        twice = load_virl(routes=str(path), held_out_routes=3)
+        assert twice.train_dataset[:] == once.train_dataset[:]
+        assert twice.held_out_dataset[:] == once.held_out_dataset[:]
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [

@@ -144,7 +144,12 @@ class TestSchema:
             ({"milestone_info": BLOCKS.replace("92 (east)", "92 (leftish)")}, r"block 1 has .*='92 \(leftish\)'"),
             ({"milestone_info": BLOCKS.replace("92 (east)", "392 (east)")}, r"block 1 has .*='392 \(east\)'"),
             ({"milestone_info": BLOCKS.replace("to_next_inter", "inter")}, "block 0 has .*=None, expected"),
+            (
+                {"milestone_info": BLOCKS.replace("357 (north)", "264 (north)")},
+                "block 2 has .*whose word is another dir",
+            ),
             ({"init_heading": "north"}, "init_heading='north' is not a number of degrees"),
+            ({"init_heading": math.inf}, "init_heading=inf is not a number of degrees"),
             ({"start_place": {}}, r"start_place has the geocode None, expected \[latitude, longitude\]"),
             ({"start_place": None}, "start_place has the geocode None"),
             ({"route_results": {}}, "route_results has no geocode_list"),

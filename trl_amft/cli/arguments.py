@@ -28,6 +28,21 @@ from .usage import UsageError, suggest
 
 
 UNSET = object()
+# What TRL says of batches that do not divide, and the same with fields and remedy.
+BATCHES = {
+    r"global eval batch size \((?P<size>\d+) \* (?P<processes>\d+)\) .* \((?P<group>\d+)\)": (
+        "{eval_field}={group} does not divide per_device_eval_batch_size={size} times processes={processes}; make "
+        "per_device_eval_batch_size a multiple of {group}"
+    ),
+    r"generation_batch_size \((?P<size>\d+)\) .* num_generations \((?P<group>\d+)\)": (
+        "num_generations={group} does not divide generation_batch_size={size}, which is per_device_train_batch_size "
+        "times processes times steps_per_generation; make one of these a multiple of {group}"
+    ),
+    r"generation_batch_size \((?P<size>\d+)\) .* global batch size \((?P<step>\d+)\)": (
+        "generation_batch_size={size} must be a multiple of {step}, which is per_device_train_batch_size times "
+        "processes"
+    ),
+}
 
 
 @dataclass
@@ -147,13 +162,20 @@ def parse_recipe(argv: list[str]) -> Recipe:
     except UsageError:
         raise
     except (ValueError, TypeError, ImportError) as error:
-        # TRL turns bf16 on unless told otherwise, so this one meets everybody without a GPU, and names no field.
-        remedy = "; set bf16 to false" if "bf16" in str(error) else ""
-        raise UsageError(f"{error}{remedy}") from None
+        raise UsageError(_with_remedy(str(error), resolved)) from None
 
     _check_model_and_resume(run, training, model)
     changed = {name: _unquoted(name, value) for name, value in resolved.items() if value != defaults[name]}
     return Recipe(run, training, model, changed, notes, smoke, written_model)
+
+
+def _with_remedy(text: str, fields: dict[str, Any]) -> str:
+    for pattern, answer in BATCHES.items():
+        if found := re.search(pattern, text):
+            eval_field = "num_generations_eval" if fields["num_generations_eval"] else "num_generations"
+            return answer.format(**found.groupdict(), eval_field=eval_field)
+    # TRL turns bf16 on unless told otherwise, so this one meets everybody without a GPU, and names no field.
+    return f"{text}; set bf16 to false" if "bf16" in text else text
 
 
 def _fit_launch(resolved: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
@@ -189,7 +211,7 @@ def _refuse_unknown_tokens(unknown: list[str], known: dict[str, Any]) -> None:
     for token in unknown:
         if token.startswith("--"):
             name = token[2:].partition("=")[0].replace("-", "_")
-            raise UsageError(f"--{name} is not a known field; {suggest(name, [*known, 'recipe'])}")
+            raise UsageError(f"--{name} is not a known field; {suggest(name, [*known, 'recipe', 'smoke'])}")
     if unknown:
         raise UsageError(f"{unknown[0]!r} belongs to no field; write --FIELD VALUE, see --help")
 

@@ -15,14 +15,16 @@ from typing import Any
 from ..compat import installed_versions
 from ..reporting.study_report import write_study_report
 from ..reporting.study_results import append_result, read_results
+from .output_file import check_output, check_writable, may_be_folder
 from .run_files import METRICS_FILE
-from .study import Study, StudyRun, command_line, read_study
+from .study import Study, StudyRun, command_line, load_scores, read_study
 from .study_worker import OUTPUT_FILE, SCORES_FILE, work
 from .usage import USAGE_EXIT_CODE, UsageError, run_command
 
 
 RESULTS_FILE = "runs.jsonl"
 DIGEST_FILE = "digest.txt"
+OF_EVERY_RUN = ("name", "digest", "status")
 POLL_SECONDS = 0.2
 SOURCE_METRIC = "amft/mu/"
 
@@ -41,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
             Arguments without the program's name. Those of the process if not given.
 
     Returns:
-        `int`: exit code: 0, or 1 if a run failed. Bad input ends the process with 2.
+        `int`: exit code: 0, or 1 if a run failed or all were refused. Bad input ends the process with 2.
     """
     return run_command(functools.partial(_compare, sys.argv[1:] if argv is None else argv))
 
@@ -63,12 +65,26 @@ def _compare(argv: list[str]) -> int:
         value = getattr(arguments, name)
         if value is not None and value < 1:
             raise UsageError(f"{name}={value} must be at least 1")
+    if arguments.minutes is not None and not arguments.minutes >= 0.0:
+        raise UsageError(f"minutes={arguments.minutes} must be at least 0")
     study = read_study(arguments.study)
+    if arguments.only is not None and not any(arguments.only in run.name for run in study.runs):
+        raise UsageError(f"only={arguments.only!r} is in the name of no run; give a part of one, see --list")
     output = Path(arguments.output or Path("outputs") / "studies" / study.name)
     results = Path(arguments.results or output / RESULTS_FILE)
+    if not may_be_folder(output):
+        raise UsageError(f"output={str(output)!r} is a file, or lies below one; give a folder")
+    check_writable(output, "output")
+    # A report only reads it.
+    if not (arguments.report and results.is_file()):
+        check_output(results, "results")
     digests = {run.name: run.digest for run in study.runs}
+    try:
+        rows = read_results(results, OF_EVERY_RUN)
+    except ValueError as error:
+        raise UsageError(f"results={str(results)!r} is no file of a study ({error}); give another one") from None
     # Results of settings that the study no longer has are no part of it.
-    rows = [row for row in read_results(results) if digests.get(row["name"]) == row["digest"]]
+    rows = [row for row in rows if digests.get(row["name"]) == row["digest"]]
     if arguments.report:
         if all(row["status"] == "refused" for row in rows):
             raise UsageError(
@@ -85,9 +101,11 @@ def _compare(argv: list[str]) -> int:
     if arguments.list:
         print("\n".join(run.name for run in missing))
         return 0
+    missing = missing[: arguments.limit]
+    load_scores(study, missing)
     results.parent.mkdir(parents=True, exist_ok=True)
     deadline = None if arguments.minutes is None else time.monotonic() + 60.0 * arguments.minutes
-    return StudyRunner(study, output, results).run(missing[: arguments.limit], arguments.jobs, deadline)
+    return StudyRunner(study, output, results).run(missing, arguments.jobs, deadline)
 
 
 class StudyRunner:
@@ -107,7 +125,7 @@ class StudyRunner:
         self.study = study
         self.output = output
         self.results = results
-        self._failed = 0
+        self._failed = self._refused = self._finished = 0
         self._by_name = {run.name: run for run in study.runs}
         # Processes start from one that has imported everything, which takes longer than a short run.
         self._context = multiprocessing.get_context("forkserver")
@@ -128,7 +146,7 @@ class StudyRunner:
                 Time of the monotonic clock after which none starts.
 
         Returns:
-            `int`: 0, or 1 if any failed.
+            `int`: 0, or 1 if any failed or all were refused.
         """
         waiting = list(runs)
         running: dict[StudyRun, tuple[Any, float]] = {}
@@ -164,7 +182,7 @@ class StudyRunner:
         finally:
             for process, _ in running.values():
                 process.terminate()
-        return int(self._failed > 0)
+        return int(bool(self._failed or (self._refused and not self._finished)))
 
     def _next(self, waiting: list[StudyRun], running: dict[StudyRun, tuple[Any, float]]) -> StudyRun | None:
         """The first run that waits for no other, or the run that makes its warm-up where that is lost."""
@@ -225,10 +243,12 @@ class StudyRunner:
         # A run that a signal stopped ends well and has no numbers.
         if code == 0 and all((folder / name).is_file() for name in (SCORES_FILE, METRICS_FILE)):
             row |= {"status": "finished", **run_numbers(folder, run.start is not None)}
+            self._finished += 1
             print(f"{run.name}: {row['accuracy']:.3f} in {seconds / 60:.1f} min", flush=True)
         elif code == USAGE_EXIT_CODE:
             line = (folder / OUTPUT_FILE).read_text(encoding="utf-8").strip().splitlines()[-1]
             row |= {"status": "refused", "reason": line.removeprefix("error: ")}
+            self._refused += 1
             print(f"{run.name}: refused, {row['reason']}", flush=True)
         else:
             self._fail(run, code)

@@ -1,5 +1,6 @@
 """What a run trains on: a task of this package, or datasets from files, folders or the Hub."""
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from ..amft_config import AMFTConfig
 from ..compat import as_mapping
 from ..data.domains import DOMAIN, mix_domains
 from ..runtime.input_checks import check_arguments, demonstration_column, needs_demonstrations
-from ..tasks import load_task
+from ..tasks import TASKS, load_task
 from .data_checks import check_demonstrations, check_prompts, check_rewards
 from .recipe_fields import RecipeArguments
 from .rewards import load_domain_rewards, load_reward, log_by_domain, with_exploration
@@ -124,6 +125,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     try:
         check_arguments(training, train, demonstrations, validation)
         if needs_demonstrations(training) and demonstrations is None:
+            if training.policy_class.paired:
+                _check_pairs(run, training, train)
             check_demonstrations("dataset_name", train, demonstration_column(training, train))
         if run.domain_weights is not None:
             # After the division, so that no repeated row is on both sides.
@@ -136,6 +139,16 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     if evaluated is not None and run.max_eval_samples is not None and run.max_eval_samples < len(evaluated):
         evaluated = evaluated.shuffle(seed=training.seed).select(range(run.max_eval_samples))
     return RunData(train, held_out, evaluated, validation, demonstrations, rewards, accuracy_funcs)
+
+
+def _check_pairs(run: RecipeArguments, training: AMFTConfig, train: Dataset | IterableDataset) -> None:
+    """Some tasks have demonstrations, and put them beside their prompts where they are asked to."""
+    takes = run.task is not None and "paired" in inspect.signature(TASKS[run.task]).parameters
+    if takes and training.demonstration_column not in train.column_names:
+        raise UsageError(
+            f"mixing_policy={training.mixing_policy!r} needs a demonstration beside each prompt, which the task "
+            f"{run.task!r} has not put there; set task_kwargs: {{paired: true}}"
+        )
 
 
 def _load(field: str, name: str, config: str | None, streaming: bool) -> dict[str, Dataset | IterableDataset]:

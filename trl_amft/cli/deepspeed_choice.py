@@ -6,8 +6,10 @@ several GPUs without a second file. A launcher that has chosen a way of sharding
 choice, because `accelerate launch` leaves the same environment for both: `--deepspeed null` asks for it.
 """
 
+import json
 from collections.abc import Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from accelerate.utils import get_int_from_env, str_to_bool
@@ -44,6 +46,9 @@ def choose_deepspeed(
     Returns:
         `tuple`: what `deepspeed` of the training arguments shall be, and the line, or `None` where there was nothing
         to choose.
+
+    Raises:
+        [`UsageError`]: if deepspeed is not installed, or the entry holds what no run can use.
     """
     if entry is None:
         return None, None
@@ -73,6 +78,41 @@ def _is_set(environment: Mapping[str, str], variable: str) -> bool:
 
 
 def _describe(entry: dict[str, Any] | str) -> str:
+    stage = zero_settings(entry).get("stage", 0)
+    return f"DeepSpeed with {entry}" if isinstance(entry, str) else f"DeepSpeed ZeRO-{stage}"
+
+
+def zero_settings(entry: dict[str, Any] | str) -> dict[str, Any]:
+    """
+    Args:
+        entry (`dict[str, Any]` or `str`):
+            A configuration of DeepSpeed, or the path of its JSON file.
+
+    Returns:
+        `dict[str, Any]`: its `zero_optimization`, empty where it has none.
+
+    Raises:
+        [`UsageError`]: if the file cannot be read, or what it says of ZeRO has not the form that DeepSpeed reads.
+    """
+    config: Any = entry
+    name = "deepspeed"
     if isinstance(entry, str):
-        return f"DeepSpeed with {entry}"
-    return f"DeepSpeed ZeRO-{entry.get('zero_optimization', {}).get('stage', 0)}"
+        name = f"deepspeed={entry!r}"
+        try:
+            config = json.loads(Path(entry).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{name} cannot be read ({error}); give a JSON file, a mapping, or null") from None
+    if not isinstance(config, dict):
+        raise UsageError(f"{name} holds a {type(config).__name__}; give a JSON file that holds a mapping")
+    zero = config.get("zero_optimization", {})
+    if not isinstance(zero, dict):
+        raise UsageError(f"{name}: zero_optimization={zero!r} is no mapping; write it as {{'stage': 3}}")
+    stage = zero.get("stage", 0)
+    if type(stage) is not int or not 0 <= stage <= 3:
+        raise UsageError(f"{name}: zero_optimization.stage={stage!r} is not a stage; give 0, 1, 2 or 3")
+    for part in ("offload_optimizer", "offload_param"):
+        if not isinstance(zero.get(part) or {}, dict):
+            raise UsageError(
+                f"{name}: zero_optimization.{part}={zero[part]!r} is no mapping; write it as {{'device': 'cpu'}}"
+            )
+    return zero

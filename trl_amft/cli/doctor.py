@@ -3,12 +3,13 @@
 import argparse
 import functools
 import json
+import math
 import os
 import re
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +19,22 @@ from rich.console import Console
 from ..amft_config import AMFTConfig
 from ..compat import as_mapping
 from ..doctor import NOTE, OK, PROBLEM, Finding
-from ..doctor.data import (
-    check_demonstrations,
-    check_prompts,
-    check_reward_calls,
-    check_schema,
-    len_or_none,
-    load_tokenizer,
-)
+from ..doctor.data import check_prompts, check_schema, len_or_none, load_tokenizer
+from ..doctor.demonstrations import check_demonstration_set, check_demonstrations
 from ..doctor.findings import problem
-from ..doctor.grader import check_grader
+from ..doctor.grader import check_grader, uses_grader
 from ..doctor.machine import check_deepspeed, check_devices, check_versions, check_vllm
+from ..doctor.output import check_disk, check_output_folder
 from ..doctor.recipe import (
     check_batches,
-    check_disk,
     check_length,
     check_memory,
+    check_optimizer_name,
     deepspeed_stage,
     model_config,
     model_sizes,
 )
+from ..doctor.rewards import check_reward_calls
 from ..tiny_model import build_tiny_model
 from .arguments import Recipe, parse_recipe
 from .data import RunData, load_data
@@ -87,10 +84,10 @@ def _diagnose(argv: list[str]) -> int:
     if fields and arguments.recipe is None:
         near = suggest(fields[0], ["--recipe", "--processes", "--gpu_memory"])
         raise UsageError(f"{fields[0]!r} needs a recipe, given as --recipe FILE; {near}")
-    for name in ("processes", "gpu_memory"):
+    for name, allowed in (("processes", "an integer in [1, inf)"), ("gpu_memory", "a number in (0, inf)")):
         value = getattr(arguments, name)
-        if value is not None and value <= 0:
-            raise UsageError(f"--{name} {value} must be positive")
+        if value is not None and not 0 < value < math.inf:
+            raise UsageError(f"--{name} {value} is out of range; give {allowed}")
     console, wrong = Console(), 0
     for title, findings in _sections(arguments, fields):
         console.print(title, style="bold")
@@ -117,18 +114,19 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
         yield "recipe", findings
         yield "grader", check_grader(needed=False)
         return
-    stage, offload = deepspeed_stage(recipe)
-    needed = bool(stage) and processes > 1
+    _, offload = deepspeed_stage(recipe)
+    needed = recipe.changed.get("deepspeed") is not None and processes > 1
     machine = [*check_devices(recipe.training), *check_deepspeed(needed, offload), *check_vllm(recipe.training)]
     yield "machine", machine
     data, loaded = _load(recipe)
     train = data.train_dataset if data is not None else None
     problems = len_or_none(train) if train is not None else None
-    yield "recipe", [*findings, *check_batches(recipe, processes, problems)]
+    arithmetic = check_batches(recipe, processes, problems)
+    yield "recipe", [*findings, *arithmetic, *check_optimizer_name(recipe), *check_output_folder(recipe)]
     # Prompts come before the model, whose positions they have to fit into.
     prompt = None
     if data is not None:
-        loaded += check_schema(data)
+        loaded += [*check_schema(data), *check_demonstration_set(recipe.training, data)]
         tokenizer, line = load_tokenizer(recipe)
         loaded += [line] if line else []
         if tokenizer is not None:
@@ -137,8 +135,8 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
         loaded += check_reward_calls(data)
     yield "data", loaded
     yield "model and memory", _model(recipe, processes, arguments.gpu_memory, prompt)
-    uses_grader = recipe.run.task == "maths"
-    yield "grader", check_grader(needed=uses_grader)
+    rewards = data.reward_funcs if data is not None else None
+    yield "grader", check_grader(needed=uses_grader(recipe.run, rewards))
 
 
 def _parse(path: str, fields: list[str], processes: int) -> tuple[Recipe | None, list[Finding]]:
@@ -157,9 +155,16 @@ def _parse(path: str, fields: list[str], processes: int) -> tuple[Recipe | None,
     recipe, mistakes = _mistakes(path, given, argv, processes)
     if recipe is None or mistakes:
         return None, mistakes
+    try:
+        deepspeed_stage(recipe)
+    except UsageError as error:
+        return None, [problem(error)]
     found += [Finding(OK, f"{path} is valid; {len(recipe.changed)} fields differ from their defaults")]
-    _, line = choose_deepspeed(recipe.changed.get("deepspeed"), os.environ, processes)
-    return recipe, [*found, *([Finding(NOTE, line)] if line else [])]
+    # That the package is missing is told of the machine.
+    with suppress(UsageError):
+        _, line = choose_deepspeed(recipe.changed.get("deepspeed"), os.environ, processes)
+        found += [Finding(NOTE, line)] if line else []
+    return recipe, found
 
 
 def _mistakes(

@@ -22,7 +22,7 @@ from ..data.mixture_surrogate import (
     products,
 )
 from .evaluate_arguments import OneLineParser
-from .output_file import check_output, check_parents
+from .output_file import check_output, check_parents, check_writable
 from .recipe_file import RecipeLoader, read_recipe
 from .usage import UsageError, run_command
 
@@ -99,6 +99,7 @@ def _plan(args, domains: list[str]) -> None:
     if args.seed < 0:
         raise UsageError(f"seed={args.seed} must be at least 0")
     folder = Path(args.output_dir)
+    check_writable(folder, "output_dir")
     if list(folder.glob("pilot-*")):
         raise UsageError(f"output_dir={args.output_dir!r} has pilots; give another one, or delete them")
     texts = []

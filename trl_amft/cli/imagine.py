@@ -6,6 +6,7 @@ import importlib.util
 import json
 import math
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -74,6 +75,8 @@ def _arguments(argv: list[str], description: str | None):
     for name in ("retries", "temperature", "price_in", "price_out"):
         if getattr(args, name) < 0:
             raise UsageError(f"{name}={getattr(args, name)} must be at least 0")
+    if not re.match(r"https?://[^/]", args.base_url):
+        raise UsageError(f"base_url={args.base_url!r} must begin with http:// or https:// and a host")
     return args
 
 
@@ -122,7 +125,7 @@ def read_scenario(path: str) -> Scenario:
         [`~trl_amft.data.imagination.Scenario`]
     """
     known = list(Scenario.__dataclass_fields__)
-    given = read_recipe(path)
+    given = read_recipe(path, "scenario")
     for name in given:
         if name not in known:
             raise UsageError(f"scenario={path!r} has an unknown key {name!r}; {suggest(name, known)}")

@@ -1,6 +1,7 @@
 """Answers that were paid for are kept: a command that was broken off, or failed in part, asks only for the rest."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,8 @@ class KeptSteps:
         self.steps: dict[tuple[str, int], Any] = {}
         self.tokens_in = self.tokens_out = 0
         path.parent.mkdir(parents=True, exist_ok=True)
-        whole = path.read_bytes() if path.exists() else b""
-        whole = whole or json.dumps({"settings": settings}).encode() + b"\n"
+        there = path.read_bytes() if path.exists() else b""
+        whole = there or json.dumps({"settings": settings}).encode() + b"\n"
         whole = whole[: whole.rfind(b"\n") + 1]
         try:
             first, *lines = [json.loads(line) for line in whole.splitlines()]
@@ -51,13 +52,24 @@ class KeptSteps:
                     f"output: {str(path)!r} was begun with {name}={begun.get(name)!r}, not {value!r}; "
                     "give another name, or the same arguments"
                 )
-        path.write_bytes(whole)
+        # What is there is never written again: a disk that is full would take it away.
+        if there:
+            os.truncate(path, len(whole))
+        else:
+            path.write_bytes(whole)
 
     def add(self, kind: str, number: int, value: Any, tokens_in: int, tokens_out: int) -> None:
         """Keep an answer, or with value `None` only what it cost."""
         line = {"kind": kind, "number": number, "value": value, "tokens": [tokens_in, tokens_out]}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+        written = (json.dumps(line, ensure_ascii=False) + "\n").encode()
+        size = self.path.stat().st_size
+        try:
+            with self.path.open("ab") as file:
+                file.write(written)
+        except OSError:
+            # Half a line would spoil the next one.
+            os.truncate(self.path, size)
+            raise
         self._take(line)
 
     def _take(self, line: dict[str, Any]) -> None:

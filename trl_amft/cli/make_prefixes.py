@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 from trl.trainer.utils import get_callable_name, is_async_callable
 
-from ..data.prefixes import Prefix, mean_reward, prefix_rows, prefixes_of
+from ..data.prefixes import PROBLEM_PROMPT, Prefix, mean_reward, prefix_rows, prefixes_of
 from ..demonstrations.tokenizer import without_opened_tag
 from ..evaluation.checkpoint import weights_fingerprint
 from ..evaluation.run_set import fingerprint
@@ -23,6 +23,7 @@ from ..evaluation.samplers import Sample, Sampling, derived_seed, gpu_with_vllm
 from .arguments import Recipe, parse_recipe
 from .data import load_data
 from .evaluate_arguments import OneLineParser
+from .output_file import check_output
 from .prefix_model import count_tokens, load_sampler, rendered_prompts
 from .smoke import ROWS
 from .usage import UsageError, run_command
@@ -79,6 +80,7 @@ def _parse(argv: list[str], description: str | None) -> tuple[argparse.Namespace
 
 def _run(argv: list[str], description: str | None) -> None:
     args, recipe = _parse(argv, description)
+    check_output(Path(args.output))
     if recipe.run.exploration_reward is not None:
         raise UsageError(
             f"exploration_reward={recipe.run.exploration_reward!r} depends on the other answers of a group, and a "
@@ -211,7 +213,7 @@ def _write(args, recipe: Recipe, problems, prompts, room, grade, sampler, tokeni
                 p_term = grade(number, row, samples)
                 if p_term is not None:
                     columns = {name: value for name, value in row.items() if name not in ("prompt", column)}
-                    columns["row"] = number
+                    columns |= {"row": number, PROBLEM_PROMPT: row["prompt"]}
                     written += prefix_rows(prefix, p_term, worth, columns, args.modes)
             progress.add(written, start + len(chunk))
             bars.advance(bar, len(chunk))
@@ -247,3 +249,5 @@ def _print_summary(path: Path) -> None:
             table.add_row("progress to the end of the solution", f"{statistics.fmean(gains):+.3f}")
         table.add_row("prefixes with a demonstration", f"{sum(gain > 0.0 for gain in gains):,}")
     Console().print(table)
+    if not places:
+        print("no prefix: no solution that fits has a second episode; give longer ones, or --sample_solutions")

@@ -44,38 +44,54 @@ RecipeLoader.add_implicit_resolver(
 )
 
 
-def read_recipe(path: str | Path) -> dict[str, Any]:
+# One file of each kind; the others of its kind lie beside it.
+EXAMPLES = {
+    "recipe": Path("recipes/quickstart.yaml"),
+    "study": Path("recipes/studies/core.yaml"),
+    "scenario": Path("examples/imagined/twenty_questions.yaml"),
+}
+
+
+def read_recipe(path: str | Path, field: str = "recipe") -> dict[str, Any]:
     """
-    Read a recipe.
+    Read a recipe, or another file of one mapping.
 
     Args:
         path (`str` or `Path`):
             YAML file that holds one mapping.
+        field (`str`, *optional*, defaults to `"recipe"`):
+            The argument that named it, a key of `EXAMPLES`.
 
     Returns:
         `dict[str, Any]`: the mapping, unchecked.
     """
     path = Path(path)
     if not path.is_file():
-        raise UsageError(f"recipe={str(path)!r} is not a file; {_remedy(path)}")
+        raise UsageError(f"{field}={str(path)!r} is not a file; {_remedy(path, EXAMPLES[field])}")
     try:
         recipe = yaml.load(path.read_text(encoding="utf-8"), Loader=RecipeLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError(
-            f"recipe={str(path)!r} is not valid YAML ({error}); write 'key: value' lines in UTF-8, indented by spaces"
+            f"{field}={str(path)!r} is not valid YAML ({error}); write 'key: value' lines in UTF-8, indented by spaces"
         ) from None
     except UsageError as error:
-        raise UsageError(f"recipe={str(path)!r}: {error}") from None
+        raise UsageError(f"{field}={str(path)!r}: {error}") from None
     if not isinstance(recipe, dict) or not all(isinstance(key, str) for key in recipe):
-        raise UsageError(f"recipe={str(path)!r} must hold lines of the form 'key: value'")
+        raise UsageError(f"{field}={str(path)!r} must hold lines of the form 'key: value'")
     return recipe
 
 
-def _remedy(path: Path) -> str:
-    names = sorted(entry.name for entry in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1)
-    if near:
-        return f"did you mean {str(path.parent / near[0])!r}?"
-    if names:
-        return f"{str(path.parent)!r} holds: {', '.join(names)}"
-    return "give the path of a YAML file, for example recipes/quickstart.yaml"
+def _remedy(path: Path, example: Path) -> str:
+    for folder in (path.parent, example.parent):
+        there = {file.stem: file for file in _files(folder)}
+        # Their ending is the same for all.
+        near = difflib.get_close_matches(path.stem, there, n=1)
+        if near:
+            return f"did you mean {str(there[near[0]])!r}?"
+    if files := _files(path.parent):
+        return f"{str(path.parent)!r} holds: {', '.join(file.name for file in files)}"
+    return f"give the path of a YAML file, for example {example}"
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.glob("*.yaml") if not file.name.startswith("."))

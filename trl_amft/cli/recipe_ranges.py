@@ -14,12 +14,13 @@ from .usage import UsageError, suggest
 
 
 class Range(NamedTuple):
-    """An interval; `low_open` and `high_open` leave out its ends."""
+    """An interval; `low_open` and `high_open` leave out its ends, `infinite` says that infinity belongs to it."""
 
     low: float
     high: float = math.inf
     low_open: bool = False
     high_open: bool = False
+    infinite: bool = False
 
     def holds(self, value: float) -> bool:
         """Whether a number lies inside. NaN does not."""
@@ -34,6 +35,7 @@ class Range(NamedTuple):
 
 
 ONE, NOT_NEGATIVE, POSITIVE = Range(1), Range(0), Range(0, low_open=True)
+LIMIT = Range(0, infinite=True)  # infinity for none
 SEED = Range(0, 2**32 - 1)  # what NumPy takes
 DECAY, SHARE = Range(0, 1, high_open=True), Range(0, 1, low_open=True)
 
@@ -59,11 +61,11 @@ RANGES: dict[str, Range] = {
     "adam_epsilon": POSITIVE,
     "learning_rate": NOT_NEGATIVE,
     "weight_decay": NOT_NEGATIVE,
-    "max_grad_norm": NOT_NEGATIVE,
+    "max_grad_norm": LIMIT,
     "warmup_steps": NOT_NEGATIVE,
     "epsilon": NOT_NEGATIVE,
-    "epsilon_high": NOT_NEGATIVE,
-    "delta": NOT_NEGATIVE,
+    "epsilon_high": LIMIT,
+    "delta": LIMIT,
     "beta": NOT_NEGATIVE,
     "top_k": NOT_NEGATIVE,
     "seed": SEED,
@@ -107,6 +109,13 @@ def check_values(fields: dict[str, Any]) -> None:
         number = _number(fields.get(name))
         if number is not None and not allowed.holds(number):
             raise UsageError(f"{name}={fields[name]!r} is out of range; give {allowed}")
+        if number == math.inf and not allowed.infinite:
+            raise UsageError(f"{name}={fields[name]!r} is not finite; give {allowed}")
+    steps = _number(fields.get("max_steps"))
+    if steps is not None and steps < 1 and steps != -1:
+        raise UsageError(
+            f"max_steps={fields['max_steps']!r} would be num_train_epochs; give at least 1, or -1 for these epochs"
+        )
     for name, choices in CHOICES.items():
         value = fields.get(name)
         if value is not None and value not in choices:

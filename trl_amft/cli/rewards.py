@@ -16,7 +16,7 @@ from ..rewards import ExplorationReward
 from .usage import UsageError, suggest
 
 
-def load_reward(path: str) -> Callable:
+def load_reward(path: str, field: str = "reward_funcs") -> Callable:
     """
     Find a reward function.
 
@@ -24,18 +24,22 @@ def load_reward(path: str) -> Callable:
         path (`str`):
             `"package.module:function"`, looked up in the working directory first, or the name of a reward of
             `trl.rewards` that takes no arguments of its own.
+        field (`str`, *optional*, defaults to `"reward_funcs"`):
+            Where it is named.
 
     Returns:
         `Callable`: the function, with TRL's signature.
     """
+    if not isinstance(path, str):
+        raise UsageError(f"{field} has {path!r}, which is no text; give 'package.module:function' or a reward of TRL")
     module_name, colon, name = path.partition(":")
     if not colon:
         known = [name for name in dir(trl.rewards) if name.endswith("_reward") and not name.startswith("get_")]
         if path not in known and (Path(f"{path.replace('.', '/')}.py").is_file() or "." in path):
-            raise UsageError(f"reward_funcs has {path!r}, which names no function; write {path + ':FUNCTION'!r}")
+            raise UsageError(f"{field} has {path!r}, which names no function; write {path + ':FUNCTION'!r}")
         if path not in known:
             raise UsageError(
-                f"reward_funcs has {path!r}, which is neither 'package.module:function' nor a reward of TRL; "
+                f"{field} has {path!r}, which is neither 'package.module:function' nor a reward of TRL; "
                 f"{suggest(path, known)}"
             )
         return getattr(trl.rewards, path)
@@ -47,13 +51,13 @@ def load_reward(path: str) -> Callable:
     # A module is a program, and its name may be none.
     except Exception as error:
         raise UsageError(
-            f"reward_funcs has {path!r}, but {module_name!r} cannot be imported ({error}); give a module of the "
+            f"{field} has {path!r}, but {module_name!r} cannot be imported ({error}); give a module of the "
             "working directory or of an installed package"
         ) from None
     function = getattr(module, name, None)
     if not callable(function):
         public = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise UsageError(f"reward_funcs has {path!r}, but {module_name!r} has no {name!r}; {suggest(name, public)}")
+        raise UsageError(f"{field} has {path!r}, but {module_name!r} has no {name!r}; {suggest(name, public)}")
     return function
 
 

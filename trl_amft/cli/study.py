@@ -6,12 +6,15 @@ Whatever the file does not name is the recipe's, and so equal for all runs: mode
 
 import hashlib
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
 from typing import Any
 
+from .arguments import RecipeParser
 from .recipe_file import read_recipe
+from .rewards import load_reward
 from .usage import UsageError, suggest
 
 
@@ -29,6 +32,14 @@ FIELDS = (
     "reach",
     "apart",
 )
+# Fields of a recipe that a study sets by itself, and where it says so.
+OWN_FIELDS = {
+    "learning_rate": "learning_rates",
+    "seed": "seeds",
+    "output_dir": "--output",
+    "resume_from_checkpoint": "start",
+}
+SCORED_BY = "also_scored_by"
 REQUIRED = ("recipe", "seeds", "learning_rates", "policies", "conditions", "grid")
 # Fields that a supervised warm-up does not depend on, by how their names begin.
 AFTER_WARM_UP = ("mixing_", "mu_", "meta_")
@@ -129,7 +140,7 @@ def read_study(path: str | Path) -> Study:
     Raises:
         [`UsageError`]: in one line, for anything that cannot be used.
     """
-    content = read_recipe(path)
+    content = read_recipe(path, "study")
     for name in content:
         if name not in FIELDS:
             raise UsageError(f"{name} in study {str(path)!r} is not a known field; {suggest(name, FIELDS)}")
@@ -140,13 +151,15 @@ def read_study(path: str | Path) -> Study:
     recipe = read_recipe(content["recipe"])
     policies = {name: dict(entry or {}) for name, entry in content["policies"].items()}
     conditions = {name: dict(entry or {}) for name, entry in content["conditions"].items()}
-    scored_by = {name: entry.pop("also_scored_by", {}) for name, entry in conditions.items()}
+    scored_by = {name: entry.pop(SCORED_BY, {}) for name, entry in conditions.items()}
     start = content.get("start")
     oracle, reach, apart = (list(content.get(name) or []) for name in ("oracle", "reach", "apart"))
     baselines = list(content.get("baselines") or ([start] if start else []))
     for name in [*baselines, *oracle, *reach, *apart, *([start] if start else [])]:
-        if name not in policies:
-            raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies")
+        # A name may be anything that YAML can hold.
+        if name not in list(policies):
+            remedy = suggest(str(name), map(str, policies))
+            raise UsageError(f"policy {name!r} in study {str(path)!r} is not among its policies; {remedy}")
     cells = dict.fromkeys(
         (policy, condition)
         for row in content["grid"]
@@ -159,10 +172,14 @@ def read_study(path: str | Path) -> Study:
         shared = {**(content.get("settings") or {}), **conditions[condition], "learning_rate": rate, "seed": seed}
         settings = {**shared, **policies[policy]}
         warm_up = {**recipe, **settings}.get("sft_warmup_steps", 0)
+        if type(warm_up) is not int:
+            raise UsageError(f"sft_warmup_steps={warm_up!r} in study {str(path)!r} must be a whole number")
         goes_on = warm_up > 0 and policy != start and (start, condition) in cells
         beginning = None
-        if start is not None and goes_on and all(name.startswith(AFTER_WARM_UP) for name in policies[policy]):
+        if start is not None and goes_on and _before(settings) == _before({**shared, **policies[start]}):
             beginning = StudyRun(start, condition, rate, seed, {}).name
+        if not {"held_out_samples": 1, **recipe, **settings}["held_out_samples"]:
+            raise UsageError(f"held_out_samples=0 in study {str(path)!r} leaves nothing to compare; give at least 1")
         digest = _digest({**recipe, **settings}, scored_by[condition])
         runs.append(StudyRun(policy, condition, rate, seed, settings, digest, warm_up, beginning))
     # Seed by seed, so that a study that is broken off has whole comparisons; what others wait for comes first.
@@ -170,13 +187,40 @@ def read_study(path: str | Path) -> Study:
     return Study(Path(path).stem, content["recipe"], runs, scored_by, start, baselines, oracle, reach, apart)
 
 
+def load_scores(study: Study, runs: list[StudyRun]) -> None:
+    """
+    Args:
+        study ([`Study`]):
+            The study.
+        runs (`list[StudyRun]`):
+            Those that are about to start.
+
+    Raises:
+        [`UsageError`]: if one of their further rewards cannot be loaded.
+    """
+    for condition in dict.fromkeys(run.condition for run in runs):
+        for reward in study.scored_by[condition].values():
+            load_reward(reward, SCORED_BY)
+
+
 def _check_kinds(content: dict[str, Any], path: str | Path) -> None:
+    if not isinstance(content["recipe"], str):
+        raise UsageError(f"recipe={content['recipe']!r} in study {str(path)!r} must be the path of a recipe")
     for name in ("policies", "conditions"):
         found = content[name]
         if not isinstance(found, dict) or not all(isinstance(entry, dict | None) for entry in found.values()):
             raise UsageError(f"{name} in study {str(path)!r} must be names, each with fields of the recipe")
-    if not isinstance(content.get("settings") or {}, dict):
-        raise UsageError(f"settings={content['settings']!r} in study {str(path)!r} must be fields of the recipe")
+    settings = content.get("settings") or {}
+    if not isinstance(settings, dict):
+        raise UsageError(f"settings={settings!r} in study {str(path)!r} must be fields of the recipe")
+    known = vars(RecipeParser().parse_known_args([])[0])
+    for entry in (settings, *content["policies"].values()):
+        _check_fields(entry or {}, known, path)
+    for entry in content["conditions"].values():
+        _check_fields(entry or {}, [*known, SCORED_BY], path)
+        scored_by = (entry or {}).get(SCORED_BY, {})
+        if not isinstance(scored_by, dict):
+            raise UsageError(f"{SCORED_BY}={scored_by!r} in study {str(path)!r} must be names, each with a reward")
     for name in ("seeds", "learning_rates", "grid", "baselines", "oracle", "reach", "apart"):
         found = content.get(name) or []
         if not isinstance(found, list):
@@ -187,6 +231,23 @@ def _check_kinds(content: dict[str, Any], path: str | Path) -> None:
             raise UsageError(f"{name}={found!r} in study {str(path)!r} must be numbers")
         if len(set(found)) < len(found):
             raise UsageError(f"{name}={found!r} in study {str(path)!r} has one of them twice; keep one")
+
+
+def _check_fields(entry: dict[str, Any], known: Collection[str], path: str | Path) -> None:
+    for name, value in entry.items():
+        if name in OWN_FIELDS:
+            raise UsageError(
+                f"{name}={value!r} in study {str(path)!r} is set by the study itself; use {OWN_FIELDS[name]}"
+            )
+        if name not in known:
+            raise UsageError(
+                f"{name}={value!r} in study {str(path)!r} is no field of a recipe; {suggest(str(name), known)}"
+            )
+
+
+def _before(settings: dict[str, Any]) -> dict[str, Any]:
+    """What a warm-up depends on."""
+    return {name: value for name, value in settings.items() if not name.startswith(AFTER_WARM_UP)}
 
 
 def _digest(fields: dict[str, Any], scored_by: dict[str, str]) -> str:
@@ -201,7 +262,7 @@ def _names(row: dict[str, Any], kind: str, known: dict[str, Any], path: str | Pa
     if not isinstance(wanted, list):
         raise UsageError(f"grid of study {str(path)!r}: {kind}={wanted!r} must be a list of names, or all")
     for name in wanted:
-        if name not in known:
+        if name not in list(known):
             raise UsageError(f"grid of study {str(path)!r}: {name!r} is not among {kind}; {suggest(str(name), known)}")
     return wanted
 

@@ -266,7 +266,8 @@ def report(trainer: "AMFTTrainer", recipe: Recipe) -> None:
     picture = write_run_files(recipe, log_history, rows)
     console = Console()
     if rows:
-        console.print(run_table(rows, f"{recipe.run.task or recipe.run.dataset_name}, {recipe.run.method}"))
+        method = recipe.training.mixing_policy if recipe.run.method == "amft" else recipe.run.method
+        console.print(run_table(rows, f"{recipe.run.task or recipe.run.dataset_name}, {method}"))
     console.print(f"picture: {picture}", soft_wrap=True)
 
 

@@ -28,6 +28,8 @@ OPENINGS = (
 PARAGRAPHS_BETWEEN = 3
 MOST_CUTS = 49
 THINK, END_OF_THINK = "<think>", "</think>"
+# Column with the prompt of the solution that a prefix is of.
+PROBLEM_PROMPT = "problem_prompt"
 TIME_IS_UP = "\n\nTime is up. I have to give my answer now.\n"
 
 
@@ -106,7 +108,8 @@ def prefixes_of(prompt: str, solution: str, count: int, seed: int, group: int = 
     found = []
     for place in places:
         done = "".join(episodes[:place])
-        thinks = THINK in prompt[-20:] + done
+        before = prompt[-20:] + done
+        thinks = before.rfind(THINK) > before.rfind(END_OF_THINK)
         termination = f"{TIME_IS_UP}{END_OF_THINK}\n\n" if thinks else TIME_IS_UP
         found.append(Prefix(prompt + done, termination, solution[len(done) :], place, len(episodes)))
     return found

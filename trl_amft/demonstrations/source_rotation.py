@@ -74,7 +74,9 @@ class SourceRotation:
         assert isinstance(policy, AMFTSourcesPolicy), "no other policy weighs sources"
         policy.begin(self.names)
         step, args = trainer.state.global_step, trainer.args
-        rows = args.per_device_demonstration_batch_size * trainer.accelerator.num_processes * micro_batches
+        # Of a whole step: the last one of an epoch may have fewer micro-batches, and must not move the others back.
+        rows = args.per_device_demonstration_batch_size * trainer.accelerator.num_processes
+        rows *= args.gradient_accumulation_steps
         part = self._parts[self.turn(step)]
         part.consumed = (step - self._warm_up) // len(self.names) * rows
         segment.draw_from(part, micro_batches)

@@ -1,5 +1,6 @@
 """The supervised segment of a step: its demonstrations, and L_SFT as a mean over the tokens of the whole step."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -209,12 +210,13 @@ class SupervisedSegment:
         return share
 
     def metrics(self) -> dict[str, float]:
-        """Metrics of the step, over all processes."""
-        nll, correct, weight = self._accelerator.reduce(self._totals, reduction="sum").tolist()
+        """Metrics of the step, over all processes; NaN, which TRL leaves out of its means, without a token."""
+        totals = self._accelerator.reduce(self._totals, reduction="sum").tolist()
+        nll, correct, weight = (total / self._divisor if self.tokens > 0.0 else math.nan for total in totals)
         return {
-            "amft/sft_loss": nll / self._divisor,
-            "amft/sft_token_accuracy": correct / self._divisor,
-            "amft/token_weight": weight / self._divisor,
+            "amft/sft_loss": nll,
+            "amft/sft_token_accuracy": correct,
+            "amft/token_weight": weight,
             "demonstrations/tokens": self.tokens,
             "demonstrations/epoch": self._drawn.epoch,
         }

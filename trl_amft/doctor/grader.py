@@ -1,8 +1,17 @@
 """The grader on a few answers that everybody agrees on: whether its processes start here and math-verify is there."""
 
+from collections.abc import Callable
+
 from trl.import_utils import is_math_verify_available
 
+from ..cli.data_checks import innermost
+from ..cli.recipe_fields import RecipeArguments
+from ..rewards import ExplorationReward
+from ..tasks.prefixes import prefix_reward
 from .findings import NOTE, OK, Finding, problem
+
+
+GRADING = "trl_amft.grading"
 
 
 # Completion, ground truth, verdict.
@@ -14,6 +23,24 @@ PAIRS = (
     (r"so \boxed{\sqrt{8}}", r"2\sqrt{2}", True),
     ("no answer at all", "3", False),
 )
+
+
+def uses_grader(run: RecipeArguments, rewards: list[Callable] | None) -> bool:
+    """
+    Args:
+        run (`RecipeArguments`):
+            Names task and rewards.
+        rewards (`list[Callable]`, *optional*):
+            Those that were loaded from it.
+
+    Returns:
+        `bool`: whether any of them grades maths.
+    """
+    if rewards is None:
+        return run.task == "maths" or any(name.startswith(GRADING) for name in run.reward_funcs or [])
+    judges = [reward.judge for reward in rewards if isinstance(reward, ExplorationReward)]
+    functions = [innermost(reward) for reward in [*rewards, *judges]]
+    return any(f is prefix_reward or (getattr(f, "__module__", None) or "").startswith(GRADING) for f in functions)
 
 
 def check_grader(needed: bool) -> list[Finding]:

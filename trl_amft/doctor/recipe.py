@@ -1,22 +1,20 @@
 """The arithmetic of a recipe: what one step takes, how long the run is, and what does not divide."""
 
-import shutil
 from pathlib import Path
-from typing import Any
 
-from transformers import AutoConfig, PretrainedConfig
+from transformers import AutoConfig, PretrainedConfig, Trainer
+from transformers.training_args import OptimizerNames
 
 from ..cli.arguments import Recipe
+from ..cli.deepspeed_choice import zero_settings
 from ..compat import installed_versions
-from ..runtime.input_checks import needs_demonstrations
+from ..runtime.input_checks import check_optimizer, needs_demonstrations
 from .findings import NOTE, OK, Finding, gigabytes, problem
 from .memory import CACHE, PHASES, STAYS, Sizes, memory, sizes_of
 
 
 # Where neither recipe nor data tell: tokens of a prompt.
 ASSUMED_PROMPT = 512
-# Bytes of a checkpoint per trained parameter: weights in bfloat16, a float32 copy and two moments.
-CHECKPOINT_BYTES = 14
 # Shapes of models that recipes here name, for machines that cannot reach them.
 KNOWN_SIZES = {"Qwen/Qwen2.5-Math-7B": Sizes()}
 
@@ -39,7 +37,8 @@ def check_batches(recipe: Recipe, processes: int, problems: int | None) -> list[
         f"{processes} {'process' if processes == 1 else 'processes'}"
     )
     prompts = per_step / generations / args.num_iterations
-    found = [Finding(OK, f"rollouts per step: {per_step} ({shown}) of {prompts:g} prompts")]
+    noun = "prompt" if prompts == 1 else "prompts"
+    found = [Finding(OK, f"rollouts per step: {per_step} ({shown}) of {prompts:g} {noun}")]
     if needs_demonstrations(args):
         demonstrations = demonstration_batch(recipe) * args.gradient_accumulation_steps * processes
         found.append(Finding(OK, f"demonstrations per step: {demonstrations}"))
@@ -64,6 +63,24 @@ def check_batches(recipe: Recipe, processes: int, problems: int | None) -> list[
     return found
 
 
+def check_optimizer_name(recipe: Recipe) -> list[Finding]:
+    """Whether `optim` names an optimizer that a learned weight can follow. A run asks when its model is loaded."""
+    args = recipe.training
+    if not args.policy_class.needs_meta_gradient or args.meta_preconditioner != "adamw":
+        return []
+    name = f"optim={OptimizerNames(args.optim).value!r}"
+    try:
+        optimizer, _ = Trainer.get_optimizer_cls_and_kwargs(args)
+    # Packages that are missing, and optimizers that ask for a model, of which none is AdamW.
+    except (ValueError, TypeError, ImportError, NotImplementedError) as error:
+        return [problem(f"{name} cannot be used here ({error}): set optim='adamw_torch'")]
+    try:
+        check_optimizer(args, None, optimizer)
+    except ValueError as error:
+        return [problem(f"{name}: {error}")]
+    return []
+
+
 def model_config(recipe: Recipe) -> tuple[PretrainedConfig | None, Finding]:
     """The model's configuration, without its weights; `None` where it cannot be reached."""
     name = str(recipe.model.model_name_or_path)
@@ -74,6 +91,11 @@ def model_config(recipe: Recipe) -> tuple[PretrainedConfig | None, Finding]:
     except (OSError, ValueError) as error:
         if Path(name).exists():
             return None, problem(f"model_name_or_path={name!r} is there but cannot be loaded: {error}")
+        # The folder of a run in small is written when it begins.
+        if name.startswith((".", "/", "~")) and recipe.written_model is None:
+            return None, problem(
+                f"model_name_or_path={name!r} is not there; give an existing folder, without ~, or a name on the Hub"
+            )
         reason = str(error).strip().splitlines()[0]
         return None, Finding(NOTE, f"model_name_or_path={name!r} is not reachable from here ({reason})")
     changes = recipe.run.model_config
@@ -175,9 +197,10 @@ def check_memory(
     base = sum(needs[name] for name in STAYS)
     stays = ", ".join(f"{name} {gigabytes(needs[name])}" for name in STAYS)
     phases = ", ".join(f"{name} {gigabytes(needs[name])}" for name in PHASES if name in needs)
+    gpus = f"{processes} GPU{'' if processes == 1 else 's'}"
     how = f"ZeRO-{stage}" if stage and processes > 1 else "nothing divided"
     found = [
-        Finding(OK, f"{sizes.parameters:,} parameters, {processes} GPUs, {how}, {tokens:,} tokens; not measured"),
+        Finding(OK, f"{sizes.parameters:,} parameters, {gpus}, {how}, {tokens:,} tokens; not measured"),
         Finding(OK, f"stays: {stays}"),
         Finding(OK, f"peaks with it: {phases}"),
     ]
@@ -221,29 +244,17 @@ def demonstration_batch(recipe: Recipe) -> int:
 
 
 def deepspeed_stage(recipe: Recipe) -> tuple[int, bool]:
-    """ZeRO stage of the recipe's own entry, and whether its optimizer is on the CPU; 0 without one."""
-    entry: Any = recipe.changed.get("deepspeed")
-    if not isinstance(entry, dict):
+    """
+    ZeRO stage of the recipe's own entry, and whether its optimizer is on the CPU; 0 without one.
+
+    Raises:
+        [`~trl_amft.cli.usage.UsageError`]: if the entry holds what no run can use.
+    """
+    entry = recipe.changed.get("deepspeed")
+    if entry is None:
         return 0, False
-    zero = entry.get("zero_optimization", {})
-    offload = (zero.get("offload_optimizer") or {}).get("device", "none") == "cpu"
-    return int(zero.get("stage", 0)), offload
-
-
-def check_disk(recipe: Recipe, sizes: Sizes | None) -> list[Finding]:
-    """Whether the checkpoints that are kept fit on the disk of the output folder."""
-    args = recipe.training
-    if sizes is None or args.save_strategy == "no":
-        return []
-    folder = Path(str(args.output_dir)).absolute()
-    while not folder.exists():
-        folder = folder.parent
-    trained = sizes.adapter(recipe.model.lora_r) if recipe.model.use_peft else sizes.parameters
-    # One more than are kept: the new one is whole before an old one goes.
-    count = (args.save_total_limit or 1) + 1
-    needed, free = CHECKPOINT_BYTES * trained * count, shutil.disk_usage(folder).free
-    text = f"{count} checkpoints take about {gigabytes(needed)}, {gigabytes(free)} are free in {folder}"
-    return [problem(f"{text}: lower save_total_limit or change output_dir") if needed > free else Finding(OK, text)]
+    zero = zero_settings(entry)
+    return zero.get("stage", 0), (zero.get("offload_optimizer") or {}).get("device") == "cpu"
 
 
 def versions_line() -> str:

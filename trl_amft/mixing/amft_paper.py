@@ -25,7 +25,7 @@ class AMFTPaperPolicy(AMFTPolicy):
 
     It shows what the printed constants do: with learning rates of 1e-6 the first term moves μ by less than 1e-8 in a
     whole run, and the entropy term decides. `PAPER_SETTINGS` takes the place of the defaults of the configuration;
-    another value given for one of these fields is refused.
+    any other value but the default that is given for one of these fields is refused.
 
     Source: arXiv 2508.06944 (withdrawn). Deviation: U is the reward, and μ climbs it; the public stub adds the
     gradient of a validation loss.

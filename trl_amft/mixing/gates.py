@@ -6,6 +6,22 @@ from torch import Tensor
 from .policy import GroupBatch, MixingPolicy, MixingSignals, Number, RolloutBatch
 
 
+def reaches(rewards: Tensor, threshold: float) -> Tensor:
+    """
+    Whether rewards are at least a threshold, but for the rounding of their sum in float32: .9 is not below .9.
+
+    Args:
+        rewards (`torch.Tensor`):
+            Weighted sums of rewards. NaN, one without a reward, reaches nothing.
+        threshold (`float`):
+            The threshold.
+
+    Returns:
+        `torch.Tensor`: of the same shape.
+    """
+    return rewards >= threshold - 1e-6 * max(1.0, abs(threshold))
+
+
 class PromptGatePolicy(MixingPolicy):
     """
     Base of the gates: the loss of a prompt is that of its demonstration if the prompt is chosen, else that of its
@@ -48,8 +64,7 @@ class GatePolicy(PromptGatePolicy):
     keywords = {"gate": Number(0, 0, whole=True), "pass_reward": Number(1.0, -1e9)}
 
     def chosen(self, groups: GroupBatch) -> Tensor:
-        # NaN, a rollout without a reward, compares as false.
-        passes = (groups.rewards >= self.options["pass_reward"]).sum(dim=1)
+        passes = reaches(groups.rewards, self.options["pass_reward"]).sum(dim=1)
         return (passes <= self.options["gate"]) & groups.demonstrated
 
 
@@ -69,5 +84,5 @@ class DeadGroupPolicy(PromptGatePolicy):
     keywords = {"pass_reward": Number(1.0, -1e9)}
 
     def chosen(self, groups: GroupBatch) -> Tensor:
-        wrong = (groups.rewards >= self.options["pass_reward"]).sum(dim=1) == 0
+        wrong = reaches(groups.rewards, self.options["pass_reward"]).sum(dim=1) == 0
         return wrong & ~groups.varies & groups.demonstrated

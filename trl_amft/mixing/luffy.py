@@ -15,8 +15,9 @@ class LuffyPolicy(MixingPolicy):
 
     Written in two segments: μ = T_S / (T_R + T_S), the share of demonstration tokens among all tokens of the step;
     ∇f(p) = γ p / (p + γ)² · ∇log p, so token t of the demonstration gets the weight A* γ p / (p + γ)² on its negative
-    log-likelihood. The gradient is exactly that of L for `loss_type="dapo"`; other types keep their own normalisation
-    of the rollouts' part. A demonstration that the rewards reject has a negative advantage and is pushed away.
+    log-likelihood. The gradient is exactly that of L for `loss_type="dapo"` where a generation batch is one step,
+    otherwise on average; other types keep their own normalisation of the rollouts' part. A demonstration that the
+    rewards reject has a negative advantage and is pushed away.
 
     Source: arXiv 2504.14945. Deviations: the group is G rollouts and the demonstration, not G − 1 of them and the
     demonstration; the reward of a demonstration is what the reward functions give it, once, before training; reused

@@ -22,7 +22,7 @@ class ReplayPolicy(MixingPolicy):
     def __init__(self, args):
         super().__init__(args)
         path = (args.mixing_policy_kwargs or {}).get("path")
-        if path is None or not Path(path).is_file():
+        if not isinstance(path, str | Path) or not Path(path).is_file():
             raise ValueError(
                 f"mixing_policy_kwargs: `path` is {path!r}, which is no file; mixing_policy='replay' needs the "
                 "trainer_state.json (or log_history.json) of the run to replay"

@@ -62,7 +62,7 @@ def moved_by_evidence(run: Run) -> Series:
     steps = [step for step in weights if step in entropy]
     if not steps:
         return Series([], [])
-    start = float(run.recipe.get("mu_init", weights[steps[0]]))
+    start = float(run.setting("mu_init")) if run.recipe else weights[steps[0]]
     return Series(steps, [weights[step] - start - entropy[step] for step in steps])
 
 

@@ -92,15 +92,12 @@ def draw_comparison(runs: list[Run], names: list[str], folder: Path) -> dict[str
 def mu_bounds(run: Run) -> tuple[float, float] | tuple[()]:
     """Bounds of a learned weight; none for a run whose weight was not learned, or whose recipe is not there."""
     policy = run.setting("mixing_policy") if run.recipe else None
-    # Not above, because they bring torch.
-    from ..mixing import MIXING_POLICIES, PAPER_SETTINGS
+    # Not above, because it brings torch.
+    from ..mixing import MIXING_POLICIES
 
     if policy not in MIXING_POLICIES or not MIXING_POLICIES[policy].needs_meta_gradient:
         return ()
-    given = {name: run.setting(name) for name in ("mu_min", "mu_max")}
-    if policy == "amft_paper":
-        given |= {name: PAPER_SETTINGS[name] for name in given if name not in run.recipe}
-    return float(given["mu_min"]), float(given["mu_max"])
+    return float(run.setting("mu_min")), float(run.setting("mu_max"))
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -103,15 +103,17 @@ def _line(axes: Axes, log_history: list[dict], key: str, title: str, color: str)
 
 
 def _held_out(axes: Axes, log_history: list[dict], held_out: list[tuple[int, float, float]]) -> None:
-    steps, values = series(log_history, "eval_reward")
+    # The rewards of a run may be others than what makes an answer right.
+    key = "held_out_part/accuracy" if series(log_history, "held_out_part/accuracy").steps else "eval_reward"
+    steps, values = series(log_history, key)
     if steps:
-        axes.plot(steps, values, color=COLORS["green"], linewidth=1.4, label="eval_reward, during training")
+        axes.plot(steps, values, color=COLORS["green"], linewidth=1.4, label=f"{key}, during training")
     if held_out:
         at, accuracy, error = zip(*held_out, strict=True)
         bars = [value if math.isfinite(value) else 0.0 for value in error]
         label = "all held-out problems, ± 1 standard error"
         axes.errorbar(at, accuracy, yerr=bars, fmt="o", color=COLORS["orange"], capsize=4, label=label)
-    axes.set_title("Held-out accuracy")
+    axes.set_title("Held-out accuracy" if held_out or key != "eval_reward" else "Held-out reward")
 
 
 def _mixing_weight(axes: Axes, log_history: list[dict], bounds: tuple[float, float] | None) -> None:

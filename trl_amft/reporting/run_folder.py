@@ -74,7 +74,7 @@ class Run:
     def warmup_steps(self) -> int:
         """Steps of the supervised warm-up; from the recipe, or as long as μ stays 1 from the start."""
         if self.recipe:
-            return int(self.recipe.get("sft_warmup_steps", 0))
+            return int(_number(self.recipe.get("sft_warmup_steps"), 0))
         mixed = [row["step"] for row in self.log if row.get("amft/mu", 1.0) != 1.0]
         logged = [row["step"] for row in self.log if "amft/mu" in row]
         before = [step for step in logged if not mixed or step < mixed[0]]
@@ -89,14 +89,21 @@ class Run:
             for step, row in sorted(rows.items())
         ]
 
+    @property
+    def method(self) -> str:
+        """The baseline, or the mixing policy, whose run it is; "–" without a recipe."""
+        method = str(self.recipe.get("method", "amft")) if self.recipe else "–"
+        return str(self.setting("mixing_policy")) if method == "amft" else method
+
     def setting(self, name: str) -> Any:
         """A field of the run's configuration: as the recipe has it, otherwise its default."""
-        if name in self.recipe:
-            return self.recipe[name]
         # Not above, because it brings torch and TRL, for which a reader of a help text would have to wait.
         from ..amft_config import AMFTConfig
+        from ..mixing import PAPER_SETTINGS
 
-        return AMFTConfig.__dataclass_fields__[name].default
+        paper = PAPER_SETTINGS if self.recipe.get("mixing_policy") == "amft_paper" else {}
+        known = paper | self.recipe
+        return known[name] if name in known else AMFTConfig.__dataclass_fields__[name].default
 
     def last(self, key: str) -> float | None:
         """The last finite number logged under a name."""
@@ -153,6 +160,7 @@ def _read_log(folder: Path) -> tuple[list[dict[str, Any]], str, int | None]:
     checkpoints = sorted(numbered, key=lambda path: int(path.name.rpartition("-")[2]))
     for place in [*reversed(checkpoints), folder]:
         state = _read_json(place / TRAINER_STATE_NAME, {})
+        state = state if isinstance(state, dict) else {}
         if log := _in_order(state.get("log_history", [])):
             return log, str((place / TRAINER_STATE_NAME).relative_to(folder)), state.get("max_steps")
     return [], "", None
@@ -166,7 +174,10 @@ def _read_json(path: Path, otherwise: Any) -> Any:
 
 
 def _in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted((row for row in rows if isinstance(row.get("step"), int)), key=lambda row: row["step"])
+    if not isinstance(rows, list):
+        return []
+    steps = (row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int))
+    return sorted(steps, key=lambda row: row["step"])
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
@@ -198,7 +209,7 @@ def _read_recipe(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _read_samples(folder: Path) -> list[dict[str, Any]]:
-    samples = read_lines(folder / SAMPLES_FILE)
+    samples = [row for row in read_lines(folder / SAMPLES_FILE) if isinstance(row.get("step"), int)]
     return samples or _read_tables(folder / "completions")
 
 
@@ -220,5 +231,5 @@ def _read_tables(folder: Path, tables: int = 3, rows: int = 8) -> list[dict[str,
     return samples
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) else math.nan
+def _number(value: Any, otherwise: float = math.nan) -> float:
+    return float(value) if isinstance(value, int | float) else otherwise

@@ -100,7 +100,7 @@ def _state(run: Run) -> str:
 
 
 def _numbers(run: Run) -> list[tuple[str, str]]:
-    entries = [("method", str(run.recipe.get("method", "amft")))] if run.recipe else []
+    entries = [("method", run.method)] if run.recipe else []
     entries.append(("steps", f"{run.last_step}" + (f" of {run.max_steps}" if run.max_steps else "")))
     if run.held_out:
         step, accuracy, error = run.held_out[-1]
@@ -202,9 +202,9 @@ def _comparison(runs: list[Run], names: list[str], folder: Path) -> list[str]:
     for run, name in zip(runs, names, strict=True):
         held_out = with_error(*run.held_out[-1][1:]) if run.held_out else "–"
         keys = ("eval_reward", "reward", "amft/mu", "frac_reward_zero_std")
-        about = (run.setting("seed"), run.recipe.get("method", "amft")) if run.recipe else ("–", "–")
+        seed = run.setting("seed") if run.recipe else "–"
         steps = f"{run.last_step}" + ("" if run.finished else " (not finished)")
-        rows.append((name, about[1], about[0], steps, held_out, *(short(run.last(key)) for key in keys)))
+        rows.append((name, run.method, seed, steps, held_out, *(short(run.last(key)) for key in keys)))
     drawn = draw_comparison(runs, names, folder / "figures")
     pictures = [
         page.picture(path, PANEL_BY_NAME[name].title, PANEL_BY_NAME[name].explanation) for name, path in drawn.items()

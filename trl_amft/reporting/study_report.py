@@ -115,7 +115,8 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         "![Mixing weight](weights.png)",
         "",
         "Curves are means over seeds on the problems of `max_eval_samples`; rollouts and seconds are linear between "
-        "the start, the end of the warm-up and the end. Seconds depend on what else the machine did.",
+        "the start, the end of the warm-up and the end. Rollouts are those of training; validation gradients take "
+        "further ones. Seconds depend on what else the machine did.",
         "",
     ]
     return "\n".join(lines)

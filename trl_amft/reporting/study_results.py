@@ -34,27 +34,37 @@ class SeedMean:
     seeds: int
 
 
-def read_results(path: str | Path) -> list[dict[str, Any]]:
+def read_results(path: str | Path, keys: Collection[str] = ("name",)) -> list[dict[str, Any]]:
     """
     Read the lines of a study; of several with one name the last counts.
 
     Args:
         path (`str` or `Path`):
             JSON lines; may be missing.
+        keys (`Collection[str]`, *optional*, defaults to `("name",)`):
+            What every line has to have.
 
     Returns:
         `list[dict[str, Any]]`
+
+    Raises:
+        `ValueError`: if a line is no result of a run.
     """
     path = Path(path)
     if not path.is_file():
         return []
     rows = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if line.strip() and not line.startswith("{"):
+            raise ValueError(f"line {number} is no result of a run")
         try:
             row = json.loads(line)
         except ValueError:
             # The end of a line that was cut off when a study was killed.
             continue
+        missing = [key for key in keys if key not in row]
+        if missing:
+            raise ValueError(f"line {number} has no {missing[0]!r}")
         rows[row["name"]] = row
     return list(rows.values())
 

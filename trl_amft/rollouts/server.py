@@ -41,7 +41,8 @@ class RolloutServerError(ResumableError):
 
 class GuardedClient:
     """
-    TRL's client of the server, which keeps a failure instead of raising it.
+    TRL's client of the server, which keeps a failure for the point where all processes meet. Requests that a rollout
+    function makes by itself fail as TRL's do, with an error of their own.
 
     Args:
         client (`VLLMClient`):
@@ -50,16 +51,17 @@ class GuardedClient:
             Seconds that one request may take.
 
     Attributes:
+        together (`bool`):
+            Whether all processes take part and meet afterwards, so that a failure is kept.
         meanwhile (`Callable[[], None]`, *optional*):
-            Called while the server generates. Only where all processes do so: not for requests that a rollout function
-            makes by itself.
+            Called while the server generates, where all processes do so.
     """
 
+    together = False
     meanwhile: Callable[[], None] | None = None
 
     def __init__(self, client: VLLMClient, timeout: float):
-        # The client itself needs them, and nothing else does.
-        from requests.adapters import HTTPAdapter
+        # The client itself needs it, and nothing else does.
         from urllib3.util.retry import Retry
 
         self.client = client
@@ -72,8 +74,9 @@ class GuardedClient:
             allowed_methods=["GET", "POST"],
             backoff_factor=2,
         )
-        client.session.mount("http://", HTTPAdapter(max_retries=retry))
-        client.session.mount("https://", HTTPAdapter(max_retries=retry))
+        for prefix in ("http://", "https://"):
+            adapter: Any = client.session.get_adapter(prefix)
+            adapter.max_retries = retry
         request = client.session.request
         session: Any = client.session
         session.request = lambda *args, **kwargs: request(*args, **{"timeout": timeout, **kwargs})
@@ -98,6 +101,7 @@ class GuardedClient:
             if self.meanwhile is not None:
                 self.meanwhile()
             request.join()
+        self._raise_alone()
         return answer
 
     def image_features(self, images: list) -> list:
@@ -105,6 +109,7 @@ class GuardedClient:
             return self.client.image_features(images)
         except Exception as error:
             self.failure = error
+            self._raise_alone()
             return [None] * len(images)
 
     def update_named_params(self, metadata: list[tuple], named_params: Iterator[tuple[str, Tensor]]) -> None:
@@ -115,6 +120,7 @@ class GuardedClient:
             # Under ZeRO-3 every parameter is gathered by all processes.
             for _ in named_params:
                 pass
+            self._raise_alone()
 
     def reset_prefix_cache(self) -> None:
         if self.failure is not None:
@@ -123,6 +129,13 @@ class GuardedClient:
             self.client.reset_prefix_cache()
         except Exception as error:
             self.failure = error
+            self._raise_alone()
+
+    def _raise_alone(self) -> None:
+        """Nobody will ask for the failure of a request of its own."""
+        if self.failure is not None and not self.together:
+            failure, self.failure = self.failure, None
+            raise failure
 
 
 def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
@@ -159,19 +172,27 @@ def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
 
     def guarded_generate(*args, **kwargs):
         if client is not None:
-            client.meanwhile = meanwhile
+            client.together, client.meanwhile = True, meanwhile
         try:
             # The main process has done it by then; what the others wait for there is its answer.
             with before_rollouts_are_shared(meanwhile):
                 result = generate(*args, **kwargs)
         finally:
             if client is not None:
-                client.meanwhile = None
+                client.together, client.meanwhile = False, None
         raise_together()
         return result
 
     def guarded_sync_weights():
-        sync_weights()
+        # Generation may ask for it, and is together then as well.
+        before = client is not None and client.together
+        if client is not None:
+            client.together = True
+        try:
+            sync_weights()
+        finally:
+            if client is not None:
+                client.together = before
         raise_together()
 
     generation.generate, generation.sync_weights = guarded_generate, guarded_sync_weights

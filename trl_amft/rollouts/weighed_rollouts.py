@@ -89,7 +89,7 @@ class WeighedRollouts(GRPOTrainer):
         output = super()._generate_and_score_completions(inputs)
         if self.model.training:
             own = len(inputs)
-            summed = self.args.multi_objective_aggregation == "sum_then_normalize"
+            summed = self.multi_objective_aggregation == "sum_then_normalize"
             varies = group_varies(self._rewards, self.reward_weights, self.num_generations, summed)
             output[GROUP_VARIES] = varies[self.accelerator.process_index * own :][:own]
             if (column := baseline_column(self.args)) is not None:

@@ -13,12 +13,15 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from transformers import TrainerCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 EVIDENCE_FILE = "amft_evidence.safetensors"
+# Name in it of the seed that sketches were made with; they compare with others of the same seed only.
+SKETCH_SEED = "sketch_seed"
 # Does not begin like a checkpoint, so that nobody takes it for one.
 STAGING_FOLDER = "saving"
 
@@ -52,13 +57,56 @@ class StepStart:
             Optimizer steps done before it.
         demonstrations_consumed (`int`):
             Demonstrations taken before it.
+        tokens_seen (`int`):
+            Input tokens that transformers had counted.
         random (`dict[str, Any]`):
             State of the random generators.
     """
 
     step: int
     demonstrations_consumed: int
-    random: dict[str, Any] = field(default_factory=random_state)
+    tokens_seen: int
+    random: dict[str, Any]
+
+
+class RunMarks(TrainerCallback):
+    """
+    What a run that fails has to know of itself.
+
+    Attributes:
+        first_step (`int`):
+            Step at which it began.
+        saved_step (`int`, *optional*):
+            Step that it has saved last.
+        step_start ([`StepStart`], *optional*):
+            Of the step that is under way.
+    """
+
+    first_step = 0
+    saved_step: int | None = None
+    step_start: StepStart | None = None
+    _before_epoch: dict[str, Any] | None = None
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.first_step, self.saved_step, self.step_start = state.global_step, None, None
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self._before_epoch = random_state()
+
+    def on_save(self, args, state, control, **kwargs):
+        self.saved_step = state.global_step
+
+    def begin_step(self, trainer: "AMFTTrainer") -> None:
+        """
+        Args:
+            trainer ([`AMFTTrainer`]):
+                Before the first micro-batch of a step.
+        """
+        state, consumed = trainer.state, trainer.mixing_callback.demonstrations_consumed
+        # The data loader of an epoch has drawn its seed by now, and a resumed run draws it again.
+        before = self._before_epoch if float(state.epoch or 0.0).is_integer() else None
+        random = random_state() if before is None else before
+        self.step_start = StepStart(state.global_step, consumed, state.num_input_tokens_seen, random)
 
 
 def save_whole(trainer: "AMFTTrainer", save: Callable[[], None], run_folder: str) -> None:
@@ -152,33 +200,41 @@ def saved_on_failure(trainer: "AMFTTrainer") -> Iterator[None]:
 
 
 def _save_now(trainer: "AMFTTrainer") -> str:
-    state, start = trainer.state, trainer.step_start
-    if state.global_step == 0:
-        return "nothing was trained yet"
+    state, marks = trainer.state, trainer.run_marks
+    start = marks.step_start
+    if state.global_step == marks.first_step:
+        return "nothing was trained yet" + ("; resume from where this run did" if state.global_step else "")
     if start is not None and start.step == state.global_step:
         trainer.mixing_callback.demonstrations_consumed = start.demonstrations_consumed
+        state.num_input_tokens_seen = start.tokens_seen
         set_random_state(start.random)
     folder = trainer._get_output_dir(None)
-    try:
-        trainer._save_checkpoint(trainer.model, None)
-    except OSError as error:
-        logger.error("This step could not be saved: %s", error)
+    if marks.saved_step != state.global_step:
+        try:
+            trainer._save_checkpoint(trainer.model, None)
+        # What is written with safetensors or torch does not fail with the error of the system.
+        except (OSError, RuntimeError, SafetensorError) as error:
+            logger.error("This step could not be saved: %s", error)
     return f"resume from {get_last_checkpoint(folder)}"
 
 
 def save_evidence(trainer: "AMFTTrainer", folder: str) -> None:
     """Write what the meta-gradient has seen so far; on the process that writes checkpoints."""
-    if trainer.args.should_save:
-        save_file(trainer.window.state_dict(), os.path.join(folder, EVIDENCE_FILE))
+    if trainer.args.should_save and trainer.has_evidence:
+        evidence = {**trainer.window.state_dict(), SKETCH_SEED: torch.tensor(trainer.args.seed)}
+        save_file(evidence, os.path.join(folder, EVIDENCE_FILE))
 
 
-def load_evidence(trainer: "AMFTTrainer", folder: str) -> None:
+def load_evidence(trainer: "AMFTTrainer", folder: str | None) -> None:
     """Read it again; a file that does not fit, or is missing, leaves the window empty."""
-    path = os.path.join(folder, EVIDENCE_FILE)
-    if not os.path.isfile(path):
+    path = os.path.join(folder or "", EVIDENCE_FILE)
+    if not folder or not trainer.has_evidence or not os.path.isfile(path):
         return
+    evidence, seed = load_file(path), trainer.args.seed
     try:
-        trainer.window.load_state_dict(load_file(path), trainer.accelerator.device)
+        if (stored := int(evidence.pop(SKETCH_SEED, torch.tensor(seed)))) != seed:
+            raise ValueError(f"it was sketched with seed={stored}, not {seed}")
+        trainer.window.load_state_dict(evidence, trainer.accelerator.device)
     except ValueError as error:
         logger.warning("%s: the evidence so far is dropped.", error)
 

@@ -169,6 +169,11 @@ def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
     stage = zero.get("stage", 0)
     if stage not in (1, 2, 3):
         raise ValueError(f"DeepSpeed ZeRO stage {stage} is not supported: set zero_optimization.stage to 1, 2 or 3")
+    if zero.get("compute_grad_norm") is False:
+        raise ValueError(
+            "zero_optimization.compute_grad_norm=False is not supported, because the norm tells whether DeepSpeed "
+            "stepped with the mixed gradient: leave it out"
+        )
     for name in ("offload_optimizer", "offload_param"):
         device = (zero.get(name) or {}).get("device") or "none"
         if device not in ("none", "cpu"):

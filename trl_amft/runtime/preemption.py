@@ -29,10 +29,11 @@ class StopOnSignal(TrainerCallback):
     def __init__(self, accelerator: Accelerator):
         self._accelerator = accelerator
         self._received: signal.Signals | None = None
+        self._stopping = False
         self._previous: dict[int, Any] = {}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        self._received = None
+        self._received, self._stopping = None, False
         if threading.current_thread() is threading.main_thread():
             self._previous = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
 
@@ -40,7 +41,12 @@ class StopOnSignal(TrainerCallback):
         if self._everywhere() and not state.global_step * args.gradient_accumulation_steps % args.generation_steps:
             logger.warning("Stopping at step %d of %d, with a checkpoint.", state.global_step, state.max_steps)
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+            control.should_evaluate, self._stopping = False, True
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        # The step is saved already, and the time that is left is short.
+        if self._stopping:
+            control.should_evaluate = control.should_save = False
 
     def on_train_end(self, args, state, control, **kwargs):
         self._restore()

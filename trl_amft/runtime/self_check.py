@@ -16,6 +16,7 @@ from ..amft_config import AMFTConfig
 from ..compat import installed_versions
 from ..demonstrations.source import MapDemonstrations, no_demonstration_left
 from ..demonstrations.tokenizer import COMPLETION_IDS, PICTURES, PROMPT_IDS, STATUS
+from ..mixing.gates import reaches
 
 
 if TYPE_CHECKING:
@@ -81,7 +82,8 @@ def filter_by_reward(trainer: "AMFTTrainer") -> None:
             f"demonstration_min_reward={threshold}: the demonstrations cannot be scored ({_cause(error)}): give them "
             "the columns that the rewards read, or leave it unset"
         ) from error
-    demonstrations.keep([index for index, reward in enumerate(rewards) if reward >= threshold], "low_reward")
+    kept = reaches(torch.tensor(rewards), threshold).nonzero().flatten().tolist()
+    demonstrations.keep(kept, "low_reward")
     if len(demonstrations) == 0:
         raise ValueError(no_demonstration_left(demonstrations.counts, trainer.args.max_demonstration_length))
 

@@ -22,6 +22,8 @@ class OffloadedFlatGradients(FlatGradients):
         self.device = torch.device("cpu")
 
     def _flat(self, index: int) -> Tensor:
+        # Copies from the GPU into pinned memory may still be under way.
+        self._zero._wait_for_offload_copies()
         return self._zero.single_partition_of_fp32_groups[index].grad.view(-1)
 
     def _buffers(self, index: int) -> dict[int, Tensor]:

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from .countdown import load_countdown
 from .general_points import load_general_points
@@ -32,6 +32,8 @@ SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "virl": {"routes": "synthetic", "imagery": None, "seed": 6, "train_routes": 4, "held_out_routes": 1},
 }
 
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}
+
 
 def load_task(name: str, **kwargs) -> Task:
     """
@@ -49,12 +51,16 @@ def load_task(name: str, **kwargs) -> Task:
     if name not in TASKS:
         raise ValueError(f"task={name!r} is not known; choose one of: {', '.join(sorted(TASKS))}")
     loader = TASKS[name]
-    known = inspect.signature(loader).parameters
+    known = inspect.signature(loader, eval_str=True).parameters
     for key, value in kwargs.items():
         if key not in known:
             raise ValueError(
                 f"task argument {key}={value!r} is not known to the task {name!r}; choose from: {', '.join(known)}"
             )
+        kinds = get_args(known[key].annotation) or (known[key].annotation,)
+        # A whole number is a number, a truth value is neither.
+        if type(value) not in kinds and not (type(value) is int and float in kinds):
+            raise ValueError(f"{key}={value!r} must be {' or '.join(KINDS[kind] for kind in kinds)}")
     return loader(**kwargs)
 
 

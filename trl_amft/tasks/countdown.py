@@ -104,7 +104,8 @@ def load_countdown(
     Args:
         seed (`int`, *optional*, defaults to `0`):
             Seed of the split, of the demonstrations and of the orders. Not the seed of training: keep it when runs are
-            to be compared.
+            to be compared. With another number of rows, as `easy_only` leaves, held-out problems are the same and
+            the orders of their numbers are not.
         train_problems (`int`, *optional*):
             How many training problems to keep. All of them if not given.
         held_out_problems (`int`, *optional*, defaults to `500`):

@@ -14,6 +14,9 @@ INSTRUCTION = "Choose one option. The final answer is its letter."
 ARC = ("question", "choices", "answerKey")
 GPQA = ("Question", "Correct Answer", "Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3")
 MMLU_PRO = ("question", "options", "answer")
+# Columns of a multiple choice, and of a text that belongs to its question.
+OPTIONS = ("choices", "options")
+TEXTS = ("article", "passage", "context")
 GPQA_SUBJECT = "High-level domain"
 
 
@@ -51,9 +54,11 @@ def _mmlu_pro(row: dict[str, Any]) -> dict[str, Any]:
     # The options of the first release are filled up to ten.
     if not isinstance(row["options"], list | None):
         raise ValueError(f"options={reprlib.repr(row['options'])} must be a list of texts")
-    options = [option for option in row["options"] or [] if option != "N/A"]
+    options = list(row["options"] or [])
+    while options and options[-1] == "N/A":
+        options.pop()
     answer = str(row["answer"] or "").strip()
-    right = LETTERS.index(answer) if answer and answer in LETTERS and LETTERS.index(answer) < len(options) else None
+    right = LETTERS.index(answer) if len(answer) == 1 and answer in LETTERS[: len(options)] else None
     return _row(row["question"], options, right, row.get("category"))
 
 

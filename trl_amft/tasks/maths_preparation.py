@@ -24,7 +24,7 @@ class Preparation:
 
     Args:
         rows (`list[dict[str, Any]]`):
-            Rows of the schema of `Elliott/Openr1-Math-46k-8192`.
+            Rows of the schema of `Elliott/Openr1-Math-46k-8192`, one per problem.
         read (`int`):
             Rows that were read.
         dropped (`Counter`):
@@ -75,48 +75,48 @@ def prepare(
         [`Preparation`]
     """
     done, kept = Preparation(), []
-    excluded, seen = {plain(problem) for problem in excluded}, set()
+    excluded = {plain(problem) for problem in excluded}
     for row in rows:
         done.read += 1
         problem = plain(problem_of(row["prompt"]))
-        reason = (
-            "no problem or no answer"
-            if not row["solution"]
-            else "in an excluded set"
-            if problem in excluded
-            else "same problem as another row"
-            if problem in seen
-            else None
-        )
-        if reason is not None:
-            done.dropped[reason] += 1
-            continue
-        seen.add(problem)
-        kept.append(row)
+        if not row["solution"]:
+            done.dropped["no problem or no answer"] += 1
+        elif problem in excluded:
+            done.dropped["in an excluded set"] += 1
+        else:
+            kept.append((problem, row))
+    # Of rows with the same problem the first whose demonstration stays, otherwise the first.
+    chosen: dict[str, tuple[dict[str, Any], str | None, int]] = {}
     progress(done.read - len(kept))
     for start in range(0, len(kept), BATCH):
         part = kept[start : start + BATCH]
-        texts = [row["demonstration"][-1]["content"] if row["demonstration"] else None for row in part]
+        texts = [row["demonstration"][-1]["content"] if row["demonstration"] else None for _, row in part]
         shown = {index: text for index, text in enumerate(texts) if text}
-        verdicts = grader.grade(list(shown.values()), [part[index]["solution"] for index in shown])
+        verdicts = grader.grade(list(shown.values()), [part[index][1]["solution"] for index in shown])
         right = dict(zip(shown, verdicts, strict=True))
-        for index, row in enumerate(part):
-            text = texts[index]
-            if text is None:
+        for index, (problem, row) in enumerate(part):
+            text, reason, tokens = texts[index], None, 0
+            if not text:
                 reason = "there was none"
             elif right[index].undecided:
                 reason = "its answer could not be compared in time"
             elif not right[index].correct:
                 reason = "it ends in another answer"
-            elif max_length is not None and length(text) > max_length:
-                reason = f"longer than {max_length:,}"
             else:
-                reason = None
-                done.lengths.append(length(text))
-            if reason is not None:
-                done.demonstrations_dropped[reason] += 1
-            done.rows.append(_written(row, reason is None, source, len(done.rows)))
+                tokens = length(text)
+                if max_length is not None and tokens > max_length:
+                    reason = f"longer than {max_length:,}"
+            if problem in chosen:
+                done.dropped["same problem as another row"] += 1
+            if problem not in chosen or (reason is None and chosen[problem][1] is not None):
+                chosen[problem] = (row, reason, tokens)
         progress(len(part))
+    for row, reason, tokens in chosen.values():
+        if reason is None:
+            done.lengths.append(tokens)
+        else:
+            done.demonstrations_dropped[reason] += 1
+        done.rows.append(_written(row, reason is None, source, len(done.rows)))
     return done
 
 

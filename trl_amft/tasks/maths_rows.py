@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset, DatasetDict, Features, Value, load_dataset, load_from_disk
 
-from .maths_choices import EXPECTED, choices_reader
+from .maths_choices import EXPECTED, OPTIONS, TEXTS, choices_reader
 from .maths_fields import ANSWER, PROBLEM, SOLUTION, maths_reader
 
 
@@ -83,8 +83,13 @@ def reader_of(name: str, rows: Dataset, seed: int = 0) -> Callable[[dict[str, An
         `ValueError`: in one line with the columns that were found and those that were expected.
     """
     columns = rows.column_names
-    reader = choices_reader(columns, seed) or maths_reader(columns)
+    by_choice = choices_reader(columns, seed)
+    reader = by_choice or maths_reader(columns)
     missing = ""
+    options = next((column for column in OPTIONS if column in columns), None)
+    text = next((column for column in TEXTS if column in columns), None)
+    if options is not None and (by_choice is None or text is not None):
+        missing = f"a form with the column {text if by_choice else options!r} that is read here"
     if "reward_model" in columns:
         truths = (row["reward_model"] for row in rows.select_columns("reward_model"))
         truth = next((truth for truth in truths if truth is not None), {"ground_truth": None})

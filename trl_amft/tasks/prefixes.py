@@ -9,11 +9,15 @@ probability 1/2 per letter that is left, so p_term = 2^−(letters left). A mode
 import random
 from collections.abc import Callable
 from itertools import product
-from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
+from ..data.prefixes import PROBLEM_PROMPT
 from ..grading import maths_reward
+from ..grading.undone import problem_text
+from .json_rows import read_json_rows
+from .maths_preparation import plain
 from .task import Task
 
 
@@ -35,6 +39,30 @@ def copy_reward(completions: list[str], rest: list[str], **kwargs) -> list[float
         `list[float]`: 1.0 where they are the same.
     """
     return [float(text == left) for text, left in zip(completions, rest, strict=True)]
+
+
+def prefix_reward(
+    completions: list[str], solution: list[str | None], problem_prompt: list, prompts: list | None = None, **kwargs
+) -> list[float | None]:
+    """
+    Reward of maths, as `p_term` was measured: the problem is that of the solution, without the part that is there.
+
+    Args:
+        completions (`list[str]`):
+            What follows the prefix.
+        solution (`list[str]`):
+            Ground truths, see [`~trl_amft.grading.maths_reward`].
+        problem_prompt (`list[str]` or `list[list[dict[str, Any]]]`):
+            Prompts of the solutions.
+        prompts (`list[str]`, *optional*):
+            The prefixes, not used.
+        **kwargs:
+            As for [`~trl_amft.grading.maths_reward`].
+
+    Returns:
+        `list[float | None]`: 1.0 or 0.0; `None` where there is no ground truth.
+    """
+    return maths_reward(completions, solution, prompts=problem_prompt, **kwargs)
 
 
 def synthetic_prefixes(seed: int = 0) -> list[dict]:
@@ -91,18 +119,19 @@ def load_prefixes(
     if dataset == SYNTHETIC:
         rows, reward = Dataset.from_list(synthetic_prefixes(seed)), copy_reward
     else:
-        if not Path(dataset).is_file():
-            raise ValueError(
-                f"dataset={dataset!r} is not a file; make one with scripts/make_prefixes.py, or give {SYNTHETIC!r}"
-            )
-        rows, reward = Dataset.from_json(dataset), maths_reward
-        missing = {"prompt", "p_term", "row", "solution"} - set(rows.column_names)
+        remedy = f"make one with scripts/make_prefixes.py, or give {SYNTHETIC!r}"
+        rows, reward = read_json_rows("dataset", dataset, remedy), prefix_reward
+        missing = {"prompt", "p_term", "solution", PROBLEM_PROMPT} - set(rows.column_names)
         if missing:
             raise ValueError(
                 f"dataset={dataset!r} has no column {min(missing)!r}; for rewards that read another one use "
                 "dataset_name and reward_funcs instead of this task"
             )
-    problems = sorted(set(rows["row"]))
+    # A problem may have several solutions.
+    problem_of: list[Any] = (
+        rows["row"] if dataset == SYNTHETIC else [plain(problem_text(prompt)) for prompt in rows[PROBLEM_PROMPT]]
+    )
+    problems = list(dict.fromkeys(problem_of))
     if not 1 <= held_out_problems < len(problems):
         raise ValueError(
             f"held_out_problems={held_out_problems} must lie between 1 and {len(problems) - 1}, one less than there "
@@ -114,7 +143,7 @@ def load_prefixes(
     end = None if train_problems is None else held_out_problems + train_problems
     held_out, kept = set(problems[:held_out_problems]), set(problems[held_out_problems:end])
     sides: dict[bool, list[int]] = {True: [], False: []}
-    for index, problem in enumerate(rows["row"]):
+    for index, problem in enumerate(problem_of):
         if problem in held_out or problem in kept:
             sides[problem in held_out].append(index)
     return Task(

@@ -9,12 +9,12 @@ wrong name: those of `scripts/imagine.py`, or such that are scripted here.
 import json
 import random
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
 from ..demonstrations.weights import WEIGHT, advantage_weights
+from .json_rows import read_json_rows
 from .task import Task
 
 
@@ -137,9 +137,7 @@ def load_twenty_questions(
             ]
         )
     else:
-        if not Path(dialogues).is_file():
-            raise ValueError(f"dialogues={dialogues!r} is not a file; make one with scripts/imagine.py")
-        demonstrations = Dataset.from_json(dialogues)
+        demonstrations = read_json_rows("dialogues", dialogues, "make one with scripts/imagine.py")
         if missing := {"prompt", "completion", WEIGHT} - set(demonstrations.column_names):
             raise ValueError(
                 f"dialogues={dialogues!r} has no column {min(missing)!r}; make it with scripts/imagine.py"
@@ -151,8 +149,8 @@ def load_twenty_questions(
         for number, order in enumerate(ORDERS):
             prompt = play(thing, order, thing)[:-1]
             rows[number == index % len(ORDERS)].append({"prompt": prompt, "thing": thing})
-    held_out = {json.dumps(row["prompt"], sort_keys=True) for row in rows[True]}
-    shown = [json.dumps(prompt, sort_keys=True) not in held_out for prompt in demonstrations["prompt"]]
+    held_out = {_said(row["prompt"]) for row in rows[True]}
+    shown = [_said(prompt) not in held_out for prompt in demonstrations["prompt"]]
     demonstrations = demonstrations.select([index for index, kept in enumerate(shown) if kept])
     return Task(
         train_dataset=Dataset.from_list(rows[False]),
@@ -160,6 +158,11 @@ def load_twenty_questions(
         reward_funcs=[name_reward],
         demonstration_dataset=demonstrations,
     )
+
+
+def _said(prompt: list[dict[str, str]]) -> str:
+    """Without the system message that a scenario may put before the dialogue."""
+    return json.dumps([turn for turn in prompt if turn["role"] != "system"], sort_keys=True)
 
 
 def _turns(messages: list[dict[str, str]], reward: float, weight: float) -> list[dict[str, Any]]:

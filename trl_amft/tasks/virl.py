@@ -88,12 +88,16 @@ def load_virl(
     else:
         found = load_routes(routes)
     wanted = 2 * held_out_routes + (train_routes or 1)
-    if wanted > len(found):
+    # A route that is there twice is one.
+    firsts: dict[str, int] = {}
+    for number, route in enumerate(found):
+        firsts.setdefault(str(route), number)
+    order = list(firsts.values())
+    if wanted > len(order):
         raise ValueError(
             f"held_out_routes={held_out_routes} and train_routes={train_routes} ask for at least {wanted} routes, "
-            f"routes={routes!r} has {len(found)}; lower them"
+            f"routes={routes!r} has {len(order)}; lower them"
         )
-    order = list(range(len(found)))
     random.Random(f"virl {seed}").shuffle(order)
     parts = {"in_distribution": order[:held_out_routes], "rule": order[held_out_routes : 2 * held_out_routes]}
     train = order[2 * held_out_routes :][:train_routes]

@@ -7,14 +7,17 @@ a `geocode_list`, and `milestone_info`: text with one block `{…}` per leg, eac
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .virl_geometry import COMPASS, Geocode
+from .virl_geometry import COMPASS, Geocode, turn_angle
 
 
 NO_LANDMARK = "No landmark nearby"
+# Degrees between a heading and its word; half of it would be the nearest word.
+LARGEST_MISNOMER = 45
 HEADING_KEY = "to_next_intersection_heading"
 
 _BLOCK = re.compile(r"\{([^{}]*)\}")
@@ -90,7 +93,7 @@ def read_route(record: dict[str, Any]) -> Route:
     place = place if isinstance(place, dict) else {}
     start = _geocode("start_place", place.get("relocated_geocode", place.get("geocode")))
     heading = record.get("init_heading", 0)
-    if type(heading) not in (int, float):
+    if type(heading) not in (int, float) or not math.isfinite(heading):
         raise ValueError(f"init_heading={heading!r} is not a number of degrees")
     results = record.get("route_results")
     ends = results.get("geocode_list") if isinstance(results, dict) else None
@@ -105,6 +108,8 @@ def read_route(record: dict[str, Any]) -> Route:
         found = _HEADING.fullmatch(str(value))
         if found is None or int(found[1]) > 360 or found[2] not in COMPASS:
             raise ValueError(f"block {index} has {HEADING_KEY}={value!r}, expected degrees and word, as '177 (south)'")
+        if abs(turn_angle(int(found[1]), 45 * COMPASS.index(found[2]))) > LARGEST_MISNOMER:
+            raise ValueError(f"block {index} has {HEADING_KEY}={value!r}, whose word is another direction")
         landmark = block.get("landmarks") or NO_LANDMARK
         seen = None if landmark.startswith("No landmark") else landmark.rstrip(".")
         legs.append(Leg(int(found[1]) % 360, found[2], _geocode(f"geocode_list[{index}]", end), seen))

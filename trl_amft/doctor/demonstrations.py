@@ -1,0 +1,121 @@
+"""The demonstrations of a recipe on a sample: what the model sees, how many are usable, and how rewards like them."""
+
+import statistics
+
+from datasets import Dataset
+from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
+
+from ..amft_config import AMFTConfig
+from ..cli.arguments import Recipe
+from ..cli.data import RunData
+from ..compat import as_mapping
+from ..demonstrations.pictures import pictures_of
+from ..demonstrations.source_rotation import SOURCE
+from ..demonstrations.tokenizer import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer
+from ..runtime.input_checks import needs_demonstrations
+from ..runtime.self_check import token_problems
+from ..tiny_model import build_tiny_model
+from .data import SAMPLE, first_rows, shorten, template_options
+from .findings import NOTE, OK, Finding, problem
+from .rewards import check_rewards
+
+
+SCORED = 16
+
+
+def check_demonstration_set(args: AMFTConfig, data: RunData) -> list[Finding]:
+    """What policy and filter ask of the set as a whole. A run asks when its model is loaded."""
+    if not needs_demonstrations(args):
+        return []
+    dataset = data.train_dataset if data.demonstration_dataset is None else data.demonstration_dataset
+    indexed, found = isinstance(dataset, Dataset), []
+    if args.policy_class.per_source and not (indexed and SOURCE in dataset.column_names):
+        columns = f"the columns {sorted(dataset.column_names)}" if indexed else "a stream"
+        found.append(
+            problem(
+                f"mixing_policy={args.mixing_policy!r} needs demonstrations with a column {SOURCE!r}, found "
+                f"{columns}: add it or use mixing_policy='amft'"
+            )
+        )
+    if args.demonstration_min_reward is not None and not indexed:
+        found.append(
+            problem(
+                f"demonstration_min_reward={args.demonstration_min_reward} needs demonstrations that can be indexed, "
+                "got a stream: set dataset_streaming to false"
+            )
+        )
+    return found
+
+
+def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | None]:
+    """What reads pictures for the policy, `None` if nothing does; with a line where that cannot be found out."""
+    if recipe.run.tiny_model is not None:
+        processor = build_tiny_model(**as_mapping(recipe.run.tiny_model))[1]
+    else:
+        name = recipe.model.model_name_or_path
+        try:
+            processor = AutoProcessor.from_pretrained(name, revision=recipe.model.model_revision)
+        # Processors fail in as many ways as tokenizers.
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return None, Finding(
+                NOTE, f"processor of {name!r} cannot be loaded ({reason}); demonstrations not checked"
+            )
+    return processor if isinstance(processor, ProcessorMixin) else None, None
+
+
+def check_demonstrations(recipe: Recipe, data: RunData, tokenizer: PreTrainedTokenizerBase) -> list[Finding]:
+    """What a demonstration is to the model, how many are too long, and how the rewards like them."""
+    args = recipe.training
+    if not needs_demonstrations(args):
+        return [Finding(OK, "demonstrations: none needed")]
+    separate = data.demonstration_dataset
+    column = None if separate is not None else args.demonstration_column
+    rows = first_rows(separate if separate is not None else data.train_dataset, SAMPLE)
+    processor = None
+    if any(map(pictures_of, rows)):
+        processor, line = load_processor(recipe)
+        if line is not None:
+            return [line]
+    tokenize = DemonstrationTokenizer(
+        tokenizer,
+        [tokenizer.eos_token_id],
+        int(args.max_demonstration_length or 0),
+        args.demonstration_truncation == "truncate",
+        column,
+        template_options(recipe),
+        processor,
+    )
+    try:
+        tokenized = [tokenize(row) for row in rows]
+    except (ValueError, TypeError, KeyError) as error:
+        return [problem(f"demonstrations: {error}")]
+    usable = [row for row in tokenized if row[STATUS] in ("used", "truncated")]
+    counts = {
+        status: sum(row[STATUS] == status for row in tokenized) for status in ("absent", "too_long", "truncated")
+    }
+    shown = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    text = f"demonstrations: {len(usable)} of {len(rows)} usable" + (f" ({shown})" if shown else "")
+    if not usable:
+        return [problem(f"{text}: raise max_demonstration_length={args.max_demonstration_length}, or fill the column")]
+    lengths = [len(row[COMPLETION_IDS]) for row in usable]
+    found = [
+        Finding(OK, text),
+        Finding(
+            OK,
+            f"their tokens: median {statistics.median(lengths):g}, max {max(lengths)}, limit "
+            f"{args.max_demonstration_length}",
+        ),
+        Finding(OK, f"without loss: {shorten(str(tokenizer.decode(usable[0][PROMPT_IDS])))!r}"),
+        Finding(OK, f"with loss: {shorten(str(tokenizer.decode(usable[0][COMPLETION_IDS])))!r}"),
+    ]
+    if counts["too_long"] * 2 > len(rows):
+        found.append(
+            problem(
+                f"{counts['too_long']} of {len(rows)} demonstrations are dropped as too long: raise "
+                f"max_demonstration_length={args.max_demonstration_length}"
+            )
+        )
+    found += [problem(text) for text in token_problems(tokenizer, args, usable)]
+    scored = [row for row, whole in zip(rows, tokenized, strict=True) if whole[STATUS] != "absent"][:SCORED]
+    return found + check_rewards(args, data, scored, column)
