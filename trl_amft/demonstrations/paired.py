@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..mixing.luffy import joint_mean
 from ..mixing.policy import GroupBatch, MixingPolicy
+from ..rollouts.signals import total_rewards
 from ..runtime.self_check import score_demonstrations
 from .pictures import pictures_digest
 from .source import MapDemonstrations
@@ -103,8 +104,7 @@ class PairedDemonstrations:
         self._slots = [self._index.get(_key(row, self._column)) for row in inputs]
         own = torch.tensor([[slot is not None, self._reward(slot)] for slot in self._slots], dtype=torch.float64)
         everywhere = trainer.accelerator.gather(own.to(rewards.device, torch.float32))
-        total = (rewards * trainer.reward_weights.to(rewards.device)).nansum(dim=1)
-        total = total.masked_fill(rewards.isnan().all(dim=1), torch.nan)
+        total = total_rewards(rewards, trainer.reward_weights)
         grouped = total.view(-1, generations)
         groups = GroupBatch(
             rewards=grouped,

@@ -11,7 +11,7 @@ from ..cli.arguments import Recipe
 from ..cli.data import RunData
 from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..tiny_model import build_character_tokenizer
-from .findings import NOTE, OK, Finding, problem
+from .findings import NOTE, OK, Finding, first_line, problem
 
 
 SAMPLE = 256
@@ -51,8 +51,9 @@ def load_tokenizer(recipe: Recipe) -> tuple[PreTrainedTokenizerBase | None, Find
         tokenizer = AutoTokenizer.from_pretrained(name, revision=recipe.model.model_revision)
     # Tokenizers fail in many ways: network, missing files, missing packages.
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return None, Finding(NOTE, f"tokenizer of {name!r} is not reachable from here ({reason}); lengths not checked")
+        return None, Finding(
+            NOTE, f"tokenizer of {name!r} is not reachable from here ({first_line(error)}); lengths not checked"
+        )
     return (tokenizer, None) if makes_tokens(tokenizer) else (None, problem(f"{name!r} {NO_TOKENIZER}"))
 
 

@@ -16,7 +16,7 @@ from ..runtime.input_checks import needs_demonstrations
 from ..runtime.self_check import token_problems
 from ..tiny_model import build_tiny_model
 from .data import SAMPLE, first_rows, shorten, template_options
-from .findings import NOTE, OK, Finding, problem
+from .findings import NOTE, OK, Finding, first_line, problem
 from .rewards import check_rewards
 
 
@@ -57,9 +57,8 @@ def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | Non
             processor = AutoProcessor.from_pretrained(name, revision=recipe.model.model_revision)
         # Processors fail in as many ways as tokenizers.
         except Exception as error:
-            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             return None, Finding(
-                NOTE, f"processor of {name!r} cannot be loaded ({reason}); demonstrations not checked"
+                NOTE, f"processor of {name!r} cannot be loaded ({first_line(error)}); demonstrations not checked"
             )
     return processor if isinstance(processor, ProcessorMixin) else None, None
 

@@ -24,6 +24,11 @@ def problem(text: object) -> Finding:
     return Finding(PROBLEM, " ".join(str(text).split()))
 
 
+def first_line(error: Exception) -> str:
+    """What an exception says first; the name of its class where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
 def gigabytes(count: float) -> str:
     """Bytes as GB of 10^9."""
     return f"{count / 1e9:,.1f} GB"

@@ -7,9 +7,8 @@ from transformers.training_args import OptimizerNames
 
 from ..cli.arguments import Recipe
 from ..cli.deepspeed_choice import zero_settings
-from ..compat import installed_versions
 from ..runtime.input_checks import check_optimizer, needs_demonstrations
-from .findings import NOTE, OK, Finding, gigabytes, problem
+from .findings import NOTE, OK, Finding, first_line, gigabytes, problem
 from .memory import CACHE, PHASES, STAYS, Sizes, memory, sizes_of
 
 
@@ -96,8 +95,7 @@ def model_config(recipe: Recipe) -> tuple[PretrainedConfig | None, Finding]:
             return None, problem(
                 f"model_name_or_path={name!r} is not there; give an existing folder, without ~, or a name on the Hub"
             )
-        reason = str(error).strip().splitlines()[0]
-        return None, Finding(NOTE, f"model_name_or_path={name!r} is not reachable from here ({reason})")
+        return None, Finding(NOTE, f"model_name_or_path={name!r} is not reachable from here ({first_line(error)})")
     changes = recipe.run.model_config
     for key, value in changes.items() if isinstance(changes, dict) else ():
         setattr(config, key, value)
@@ -255,8 +253,3 @@ def deepspeed_stage(recipe: Recipe) -> tuple[int, bool]:
         return 0, False
     zero = zero_settings(entry)
     return zero.get("stage", 0), (zero.get("offload_optimizer") or {}).get("device") == "cpu"
-
-
-def versions_line() -> str:
-    """The stack in one line, to paste into a report of a bug."""
-    return ", ".join(f"{package} {installed}" for package, installed in installed_versions().items())

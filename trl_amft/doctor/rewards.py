@@ -15,6 +15,7 @@ from ..amft_config import AMFTConfig
 from ..cli.data import RunData
 from ..demonstrations.tokenizer import to_prompt_completion
 from ..mixing.gates import reaches
+from ..rollouts.signals import total_rewards
 from .data import first_rows
 from .findings import NOTE, OK, Finding, problem
 
@@ -70,9 +71,9 @@ def check_rewards(args: AMFTConfig, data: RunData, rows: list[dict[str, Any]], c
 
 def _filtered(threshold: float, weights: list[float] | None, scores: list[list[float | None]]) -> Finding:
     rewards = torch.tensor([[math.nan if value is None else float(value) for value in values] for values in scores])
-    totals = (rewards * torch.tensor(weights or [1.0] * len(scores))[:, None]).nansum(dim=0)
-    totals = totals[~rewards.isnan().all(dim=0)]
-    kept, count = int(reaches(totals, threshold).sum()), rewards.shape[1]
+    totals = total_rewards(rewards.T, torch.tensor(weights or [1.0] * len(scores)))
+    count, totals = len(totals), totals[~totals.isnan()]
+    kept = int(reaches(totals, threshold).sum())
     text = f"demonstration_min_reward={threshold}: {kept} of {count} sampled demonstrations reach it"
     if kept:
         return Finding(OK, text)

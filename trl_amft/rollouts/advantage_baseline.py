@@ -15,7 +15,7 @@ from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor
 
-from .signals import GROUP_VARIES
+from .signals import GROUP_VARIES, total_rewards
 
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def take_baseline(
         from ..runtime.checkpoints import ResumableError
 
         raise ResumableError(gather_object(failures)[0])
-    total = (rewards * trainer.reward_weights.to(rewards.device)).nansum(dim=1)
-    differences = total.masked_fill(rewards.isnan().all(dim=1), torch.nan) - baselines
+    total = total_rewards(rewards, trainer.reward_weights)
+    differences = total - baselines
     advantages = torch.where(
         baselines.isnan(), gather(output["advantages"]).to(rewards.dtype), differences.nan_to_num(0.0)
     )

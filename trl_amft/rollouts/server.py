@@ -11,6 +11,7 @@ in between would answer with the weights that it was started with.
 
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from accelerate.utils import broadcast_object_list
@@ -131,6 +132,16 @@ class GuardedClient:
             self.failure = error
             self._raise_alone()
 
+    @contextmanager
+    def all_together(self, meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
+        """Requests that all processes wait for. One may lie within another, and keeps what that has set."""
+        before = self.together, self.meanwhile
+        self.together, self.meanwhile = True, meanwhile or self.meanwhile
+        try:
+            yield
+        finally:
+            self.together, self.meanwhile = before
+
     def _raise_alone(self) -> None:
         """Nobody will ask for the failure of a request of its own."""
         if self.failure is not None and not self.together:
@@ -158,6 +169,8 @@ def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
     if trainer.accelerator.is_main_process:
         client = generation.vllm_client = GuardedClient(generation.vllm_client, 0.9 * trainer.args.ddp_timeout)
     generate, sync_weights = generation.generate, generation.sync_weights
+    # Only the main process has a client.
+    all_together = nullcontext if client is None else client.all_together
 
     def raise_together() -> None:
         failure = client.failure if client is not None else None
@@ -171,28 +184,16 @@ def guard_server(trainer: "AMFTTrainer", meanwhile: Callable[[], None]) -> None:
             ) from failure
 
     def guarded_generate(*args, **kwargs):
-        if client is not None:
-            client.together, client.meanwhile = True, meanwhile
-        try:
-            # The main process has done it by then; what the others wait for there is its answer.
-            with before_rollouts_are_shared(meanwhile):
-                result = generate(*args, **kwargs)
-        finally:
-            if client is not None:
-                client.together, client.meanwhile = False, None
+        # The main process has done it by then; what the others wait for there is its answer.
+        with all_together(meanwhile), before_rollouts_are_shared(meanwhile):
+            result = generate(*args, **kwargs)
         raise_together()
         return result
 
     def guarded_sync_weights():
-        # Generation may ask for it, and is together then as well.
-        before = client is not None and client.together
-        if client is not None:
-            client.together = True
-        try:
+        # Generation may ask for it as well.
+        with all_together():
             sync_weights()
-        finally:
-            if client is not None:
-                client.together = before
         raise_together()
 
     generation.generate, generation.sync_weights = guarded_generate, guarded_sync_weights

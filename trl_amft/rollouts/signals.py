@@ -13,6 +13,23 @@ from accelerate import Accelerator
 GROUP_VARIES = "group_varies"
 
 
+def total_rewards(rewards: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """
+    What a completion is worth, as TRL sums it.
+
+    Args:
+        rewards (`torch.Tensor` of shape (batch_size, num_reward_functions)):
+            Rewards; NaN where a function does not apply, which counts as 0.
+        weights (`torch.Tensor` of shape (num_reward_functions,)):
+            Weights of the functions.
+
+    Returns:
+        `torch.Tensor` of shape (batch_size,): NaN where no function applies.
+    """
+    total = (rewards * weights.to(rewards.device)).nansum(dim=1)
+    return total.masked_fill(rewards.isnan().all(dim=1), torch.nan)
+
+
 def group_varies(
     rewards: torch.Tensor, weights: torch.Tensor, num_generations: int, summed: bool = True
 ) -> torch.Tensor:
@@ -34,12 +51,10 @@ def group_varies(
     Returns:
         `torch.Tensor` of shape (batch_size,)
     """
-    weights = weights.to(rewards.device)
     if summed:
-        total = (rewards * weights).nansum(dim=1, keepdim=True)
-        counted = total.masked_fill(rewards.isnan().all(dim=1, keepdim=True), torch.nan)
+        counted = total_rewards(rewards, weights)[:, None]
     else:
-        counted = rewards.masked_fill(weights == 0.0, 0.0)
+        counted = rewards.masked_fill(weights.to(rewards.device) == 0.0, 0.0)
     grouped = counted.view(-1, num_generations, counted.size(1))
     missing = grouped.isnan()
     highest = grouped.masked_fill(missing, -torch.inf).amax(dim=1)

@@ -17,6 +17,7 @@ from ..compat import installed_versions
 from ..demonstrations.source import MapDemonstrations, no_demonstration_left
 from ..demonstrations.tokenizer import COMPLETION_IDS, PICTURES, PROMPT_IDS, STATUS
 from ..mixing.gates import reaches
+from ..rollouts.signals import total_rewards
 
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def score_demonstrations(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> 
             completions = [row["completion"] for row in batch]
             ids = [row[COMPLETION_IDS] for row in batch]
             per_function = trainer._calculate_rewards(batch, prompts, completions, ids)[: len(batch)].cpu()
-            total = (per_function * weights).nansum(dim=1)
-            total[per_function.isnan().all(dim=1)] = math.nan
-            rewards += total.tolist()
+            rewards += total_rewards(per_function, weights).tolist()
     finally:
         trainer.args.report_to = trackers
     trainer._pending_extra_logs.clear()
