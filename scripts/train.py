@@ -7,7 +7,7 @@ Train from a recipe. Every key of a recipe can be overridden on the command line
     python scripts/train.py --recipe recipes/math.yaml --smoke
 
 The third shards the model over all GPUs, as the recipe says, unless the launcher is given a configuration of its own
-(recipes/accelerate). `--smoke` runs any recipe in small, without network and GPU; `--help` tells what it sets.
+(recipes/accelerate). `--smoke` runs a recipe in small, without network and GPU; `--help` tells what it sets.
 """
 
 from trl_amft.cli.leave import leave

@@ -87,6 +87,21 @@ def test_advantages_have_a_mean_of_zero_and_no_scaling(tmp_path):
     assert trainer.scale_rewards == "group"
 
 
+class TrainerOfAnotherEngine(CapturingTrainer):
+    """Whose validation rollouts the model itself would never have written."""
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        if not inputs[0]["prompt"].endswith("z:"):
+            return output
+        return {**output, "importance_sampling_ratio": torch.zeros(len(output["advantages"]), 1)}
+
+
+def test_importance_weights_of_the_loss_count_in_the_utility(tmp_path):
+    assert run(tmp_path / "own").mixing_callback.pending.value != 0.0
+    assert run(tmp_path / "other", TrainerOfAnotherEngine).mixing_callback.pending.value == 0.0
+
+
 def test_validation_starts_after_the_warmup(tmp_path):
     trainer = run(tmp_path, sft_warmup_steps=3, max_steps=7)
     assert len(trainer.validations) == 2

@@ -66,7 +66,8 @@ def config(output_dir, cls=AMFTConfig, **overrides):
         "disable_tqdm": True,
         "use_cpu": True,
     }
-    return cls(**{**settings, **overrides})
+    prior = {"mu_init": 0.5} if issubclass(cls, AMFTConfig) else {}
+    return cls(**{**settings, **prior, **overrides})
 
 
 def train(cls, args, **arguments):

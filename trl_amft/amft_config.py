@@ -38,7 +38,7 @@ class AMFTConfig(GRPOConfig):
             `mu_init`. The others are listed in `docs/policies.md`; each is a class in `trl_amft.mixing`.
         mixing_policy_kwargs (`dict[str, Any]`, *optional*):
             Further arguments of the policy; unknown keys are refused.
-        mu_init (`float`, *optional*, defaults to `0.5`):
+        mu_init (`float`, *optional*, defaults to `0.2`):
             μ of the first mixed step, in [0, 1]; within the bounds where μ is learned.
         mu_min (`float`, *optional*, defaults to `0.0`):
             Lower bound of a learned μ, in [0, 1]. 0 is a legitimate answer: wrong demonstrations are left alone.
@@ -102,7 +102,7 @@ class AMFTConfig(GRPOConfig):
     mixing_policy_kwargs: dict[str, Any] | str | None = field(
         default=None, metadata=_help("Further arguments of the mixing policy; unknown keys are refused.")
     )
-    mu_init: float = field(default=0.5, metadata=_help("Weight of imitation at the first mixed step, in [0, 1]."))
+    mu_init: float = field(default=0.2, metadata=_help("Weight of imitation at the first mixed step, in [0, 1]."))
     mu_min: float = field(default=0.0, metadata=_help("Lower bound of a learned weight, in [0, 1]."))
     mu_max: float = field(default=0.95, metadata=_help("Upper bound of a learned weight, in [0, 1]."))
     mu_lr: float = field(

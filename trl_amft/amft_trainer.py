@@ -92,7 +92,8 @@ class AMFTTrainer(WeighedRollouts):
         if args is None:
             name = model if isinstance(model, str) else get_config_model_id(model.config)
             args = AMFTConfig(f"{name.split('/')[-1]}-AMFT")
-        input_checks.check_arguments(args, train_dataset, demonstration_dataset, validation_dataset)
+        sets = train_dataset, demonstration_dataset, validation_dataset
+        input_checks.check_arguments(args, *sets, environment_factory)
         column = None
         if demonstration_dataset is None and input_checks.needs_demonstrations(args):
             column, demonstration_dataset = input_checks.demonstration_column(args, train_dataset), train_dataset
@@ -114,7 +115,8 @@ class AMFTTrainer(WeighedRollouts):
         )
         input_checks.check_distributed(self.accelerator.state, args)
         input_checks.check_model(self.model, self._tokenizer, args)
-        input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
+        if input_checks.needs_demonstrations(args):  # To ask for the class of some puts hooks into the model.
+            input_checks.check_optimizer(args, self.optimizer, self.get_optimizer_cls_and_kwargs(args, self.model)[0])
         self.run_marks = checkpoints.RunMarks()
         self.add_callback(self.run_marks)
         if not any(isinstance(callback, MixingWeightCallback) for callback in self.callback_handler.callbacks):
@@ -134,17 +136,15 @@ class AMFTTrainer(WeighedRollouts):
             self.add_callback(ValidationUtility(self, validation_dataset))
         # What was seen of the gradients so far, in the form that the policy judges by.
         self.window: Any = MetaGradientWindow(args.meta_window, args.meta_trace_decay, args.meta_estimate_interval)
-        self._rotation: SourceRotation | None = None
         if policy.needs_variances:
             self.window = GradientMoments(policy.options["decay"])
-        if policy.per_source:
-            self._rotation = SourceRotation(args, self.demonstrations)
+        self._rotation = SourceRotation(args, self.demonstrations) if policy.per_source else None
+        if self._rotation is not None:
             self.window = SourceWindows(self._rotation.names, args)
         self._learns = policy.needs_meta_gradient
         self.has_evidence = policy.needs_meta_gradient or policy.needs_variances
         self.step_algebra: TwoSegmentStep | None = None
-        self._signals = RolloutSignals(self.accelerator)
-        self._segments = SegmentOrder(self)
+        self._signals, self._segments = RolloutSignals(self.accelerator), SegmentOrder(self)
         guard_server(self, self._segments.run_ahead)
 
     @property

@@ -90,7 +90,8 @@ ATTRIBUTES = (
     "chat_template",
     "chat_template_kwargs",
     "tools",
-    "environments",
+    "environment_factories",
+    "_multi_environment",  # Where it is true, `_env_tools` is read as well.
     "rollout_func",
     "eos_token_ids",
     "is_deepspeed_enabled",

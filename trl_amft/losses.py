@@ -142,7 +142,7 @@ def policy_gradient_loss(log_probs: Tensor, mask: Tensor, advantages: Tensor) ->
         log_probs (`torch.Tensor` of shape (batch_size, completion_len)):
             Log-probabilities of the sampled tokens at the sampling temperature.
         mask (`torch.Tensor` of shape (batch_size, completion_len)):
-            1 where a token was sampled by the policy.
+            1 where a token was sampled by the policy, or its importance weight; 0 elsewhere.
         advantages (`torch.Tensor` of shape (batch_size,)):
             Reward minus baseline.
 

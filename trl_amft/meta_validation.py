@@ -65,6 +65,9 @@ class ValidationUtility(TrainerCallback):
         advantages = inputs["advantages"] * leave_one_out
         mask = inputs["completion_mask"] * inputs.get("tool_mask", 1)
         moves = inputs[GROUP_VARIES] & (mask.sum(dim=1) > 0)
+        if (ratio := inputs.get("importance_sampling_ratio")) is not None:
+            # As the loss does: from the inference engine's distribution to the model's.
+            mask = mask * ratio
         signal = trainer.accelerator.reduce(moves.any().float(), reduction="sum").item()
         # Gradients are averaged over processes, so each divides by its own number of completions.
         advantages = advantages / advantages.numel()

@@ -153,6 +153,7 @@ def _types() -> list[Broken]:
         Broken("type", "mixing_policy_kwargs", {"mixing_policy_kwargs": ["path"]}),
         Broken("type", "max_steps", {"max_steps": None}, "a whole number"),
         Broken("type", "output_dir", {"output_dir": ["a", "b"]}, "text"),
+        Broken("type", "method", {"method": None}, "choose from: amft"),
     ]
     return found
 

@@ -182,6 +182,8 @@ class TestRefusals:
             ({"tiny_model": [1]}, "tiny_model=[1] has the wrong type; expected a mapping"),
             ({"bf16": "maybe"}, "bf16"),
             ({"method": "sftt"}, "method='sftt' is not one of its choices; did you mean 'sft'?"),
+            ({"method": None}, "method=None is not one of its choices; choose from: amft"),
+            ({"method": "sft_then_grpo"}, "'sft_then_grpo' with sft_warmup_steps=0 has no first stage: set sft_warm"),
             ({"eval_strategy": "stepz"}, "eval_strategy='stepz' is not one of its choices; did you mean 'steps'?"),
             ({"mu_init": 2.0}, "mu_init=2.0"),
             ({"task": "countdwn"}, "task='countdwn' is not known; did you mean 'countdown'?"),

@@ -12,6 +12,7 @@ import pytest
 from study_files import CORE, ROOT, STUDIES, TINY, write
 
 from processes import gone
+from trl_amft import __version__
 from trl_amft.cli import compare, train
 from trl_amft.cli.arguments import parse_recipe
 from trl_amft.cli.study import command_line, read_study
@@ -120,6 +121,7 @@ class TestRun:
     def test_every_run_is_a_line(self, finished):
         rows = {row["policy"]: row for row in read_results(finished / "runs.jsonl")}
         assert sorted(rows) == ["amft_sources", "filter", "fixed_.5", "gate", "sft_then_rl"]
+        assert all(row["versions"]["trl_amft"] == __version__ for row in rows.values())
         assert rows["filter"]["status"] == "refused" and "none is usable" in rows["filter"]["reason"]
         fixed = rows["fixed_.5"]
         assert fixed["rollouts"] == 3 * 16 and [step for step, _ in fixed["accuracy_curve"]] == [2, 4, 5]
@@ -183,7 +185,7 @@ class TestRun:
         runner = compare.StudyRunner(study, tmp_path, tmp_path / "runs.jsonl")
         started = []
 
-        def fail(run):
+        def fail(run, worker):
             started.append(run.policy)
             process = multiprocessing.get_context("fork").Process(target=sys.exit, args=(1,))
             process.start()
@@ -196,7 +198,8 @@ class TestRun:
     def test_report(self, finished, capsys):
         assert compare.main(["--study", TINY, "--output", str(finished), "--report"]) == 0
         page = (finished / "report.md").read_text()
-        assert "4 of 5 runs" in page and "`oracle` is the best in hindsight of sft_then_rl, fixed_.5" in page
+        assert "4 of 5 runs" in page
+        assert "`oracle` is the best in hindsight of sft_then_rl, fixed_.5 (right: " in page
         assert "## Final held-out accuracy by the reward `last value`" in page
         assert "* filter, wrong, seeds 0: demonstrations: none is usable" in page
         for name in ("accuracy", "rollouts", "seconds", "weights", "sources"):

@@ -123,7 +123,7 @@ class TestModel:
             ({"optim": "galore_adamw"}, "optim='galore_adamw' cannot be used here"),
             ({"optim": "adamw_torch"}, None),
             ({"optim": "sgd", "meta_preconditioner": "sgd"}, None),
-            ({"optim": "sgd", "method": "sft_then_grpo"}, None),
+            ({"optim": "sgd", "method": "grpo"}, None),
         ],
     )
     def test_optimizer_that_a_learned_weight_cannot_follow(self, examine, fields, expected):
@@ -145,11 +145,16 @@ class TestDemonstrations:
         rows = [{"prompt": "1+1=", "completion": "2", "answer": "2", "demonstration_source": "book"}]
         write(tmp_path / "apart.jsonl", rows * 4)
         apart = {"demonstration_dataset_name": "apart.jsonl", "dataset_streaming": True}
-        fields = {"mixing_policy": "amft_sources", "demonstration_min_reward": 1.0}
-        code, lines = examine(local=True, **apart, **fields)
-        sources, filtered = problems(lines)
-        assert code == 1 and "'demonstration_source', found a stream" in sources
-        assert "demonstration_min_reward=1.0 needs demonstrations that can be indexed" in filtered
+        for fields, expected in (
+            ({"mixing_policy": "amft_sources"}, "'demonstration_source', found a stream"),
+            (
+                {"demonstration_min_reward": 1.0},
+                "demonstration_min_reward=1.0 needs demonstrations that can be indexed",
+            ),
+        ):
+            code, lines = examine(local=True, **apart, **fields)
+            (found,) = problems(lines)
+            assert code == 1 and expected in found
         assert examine(local=True, **apart)[0] == 0
 
     @pytest.mark.parametrize(

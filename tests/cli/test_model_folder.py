@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trl_amft.cli import train
-from trl_amft.cli.model_folder import folder_with_config
+from trl_amft.cli.model_folder import _appear, folder_with_config
 from trl_amft.cli.usage import UsageError
 from trl_amft.tiny_model import save_tiny_model
 
@@ -56,6 +56,17 @@ def test_a_second_time(model, tmp_path):
         folder = folder_with_config(str(model), None, {"max_position_embeddings": length}, tmp_path / "model")
     assert AutoModelForCausalLM.from_pretrained(folder).config.max_position_embeddings == 4096
     assert not [file for file in (tmp_path / "model").iterdir() if file.name.startswith(".")]
+
+
+def test_processes_with_the_same_number_do_not_meet(tmp_path):
+    path = tmp_path / "config.json"
+
+    def write(mine):
+        mine.write_text("first")
+        _appear(path, lambda other: other.write_text("second"))
+
+    _appear(path, write)
+    assert path.read_text() == "first" and list(tmp_path.iterdir()) == [path]
 
 
 def test_unknown_key(model, tmp_path):

@@ -201,6 +201,16 @@ class TestRun:
         config = json.loads((tmp_path / "run" / "config.json").read_text())
         assert config["model_type"] == "llama"
 
+    def test_long_demonstrations_are_cut(self, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        rows = [{"prompt": f"{n}+1=", "completion": f"{n + 1} " * 1000} for n in range(4)]
+        Dataset.from_list(rows).to_json("rows.jsonl")
+        recipe = {"dataset_name": "rows.jsonl", "demonstration_dataset_name": "rows.jsonl"}
+        recipe |= {"model_name_or_path": "org/llama", "reward_funcs": ["test_smoke:reward"], "sft_warmup_steps": 5}
+        (tmp_path / "long.yaml").write_text(json.dumps(recipe))
+        assert train.main(["--recipe", "long.yaml", "--smoke"]) == 0
+        assert "demonstrations: 4 truncated" in capsys.readouterr().out
+
     def test_help_lists_what_is_set(self, capsys):
         with pytest.raises(SystemExit):
             parse_recipe(["--help"])

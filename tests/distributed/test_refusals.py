@@ -14,11 +14,12 @@ from trl_amft.sharding.zero import FlatGradients, zero_gradients
 
 def deepspeed(fp16=False, **zero_optimization):
     config = {"zero_optimization": zero_optimization, "fp16": {"enabled": fp16}}
-    return SimpleNamespace(deepspeed_plugin=SimpleNamespace(deepspeed_config=config))
+    return SimpleNamespace(mixed_precision="no", deepspeed_plugin=SimpleNamespace(deepspeed_config=config))
 
 
 def fsdp(version):
-    return SimpleNamespace(deepspeed_plugin=None, fsdp_plugin=SimpleNamespace(fsdp_version=version))
+    plugin = SimpleNamespace(fsdp_version=version)
+    return SimpleNamespace(mixed_precision="no", deepspeed_plugin=None, fsdp_plugin=plugin)
 
 
 def test_fsdp_version(tmp_path):
@@ -27,6 +28,14 @@ def test_fsdp_version(tmp_path):
     one_line(error, "fsdp_version=1", "set it to 2")
     check_distributed(fsdp(2), toy.config(tmp_path))
     check_distributed(fsdp(1), toy.config(tmp_path, mixing_policy="fixed", mu_init=0.0))
+
+
+def test_half_precision_of_the_launcher(tmp_path):
+    state = SimpleNamespace(mixed_precision="fp16", deepspeed_plugin=None)
+    with pytest.raises(ValueError) as error:
+        check_distributed(state, toy.config(tmp_path))
+    one_line(error, "mixed_precision='fp16'", "loss scale", "use bf16")
+    check_distributed(state, toy.config(tmp_path, mixing_policy="fixed", mu_init=0.0))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from trl_amft.cli.evaluate_arguments import parse_arguments
 from trl_amft.cli.usage import UsageError
 from trl_amft.evaluation.run_set import evaluate_set
 from trl_amft.evaluation.samplers import Sample
-from trl_amft.evaluation.summary import summarize
 from trl_amft.grading import maths_reward
 from trl_amft.tiny_model import save_tiny_model
 
@@ -114,6 +113,47 @@ class TestRun:
         monkeypatch.setattr(evaluate, "load_sampler", lambda *args: pytest.fail("loaded"))
         assert run(place, "finished", *argv) == first
 
+    def test_goes_on_from_results_without_the_newer_settings(self, place):
+        """Earlier versions wrote neither arguments of a task nor of the chat template into the samples."""
+        whole = run(place, "newer", "--set", "math500", "--samples", "2")
+        head, *records = whole["math500.samples.jsonl"].splitlines(keepends=True)
+        settings = json.loads(head)
+        assert settings.pop("task_kwargs") is settings.pop("chat_template_kwargs") is None
+        older = place / "older"
+        older.mkdir()
+        (older / "math500.samples.jsonl").write_text("".join([json.dumps(settings) + "\n", *records[:4]]))
+        resumed = run(place, "older", "--set", "math500", "--samples", "2")
+        assert resumed["math500.samples.jsonl"].splitlines()[1:] == whole["math500.samples.jsonl"].splitlines()[1:]
+
+    def test_arguments_of_the_chat_template(self, place, tmp_path, monkeypatch):
+        """They are those of the recipe, and reach the prompts of both engines."""
+        recipe = tmp_path / "recipe.yaml"
+        recipe.write_text("task: countdown\nchat_template_kwargs: {enable_thinking: false, a: 1}\n")
+        argv = ["--model", "m", "--recipe", str(recipe)]
+        assert parse_arguments(argv).chat_template_kwargs == {"enable_thinking": False, "a": 1}
+        given = parse_arguments([*argv, "--chat_template_kwargs", '{"a": 2}']).chat_template_kwargs
+        assert given == {"enable_thinking": False, "a": 2}
+        recipe.write_text("task: countdown\nchat_template_kwargs: '{\"a\": 3}'\n")
+        assert parse_arguments(argv).chat_template_kwargs == {"a": 3}
+
+        template = tmp_path / "template"
+        template.write_text("{{ messages[-1]['content'] }}{{ thinks or raise_exception('not said') }}")
+        options = ("--chat_template", str(template), "--chat_template_kwargs", '{"thinks": true}')
+        loaded = []
+        monkeypatch.setattr(evaluate, "VllmSampler", lambda *args, **kwargs: loaded.append(args))
+        load = evaluate.load_sampler
+
+        def both(args, engine, checkpoint, reader):
+            load(args, "vllm", checkpoint, reader)
+            loaded.append(load(args, engine, checkpoint, reader))
+            return loaded[-1]
+
+        monkeypatch.setattr(evaluate, "load_sampler", both)
+        found = run(place, "thinks", "--set", "arc_challenge", *options)
+        (*_, of_vllm), sampler = loaded
+        assert of_vllm == sampler.template_kwargs == {"thinks": True}
+        assert numbers(found["arc_challenge.json"])["settings"]["chat_template_kwargs"] == {"thinks": True}
+
     def test_recipe_and_task(self, place, tmp_path):
         recipe = tmp_path / "recipe.yaml"
         recipe.write_text(
@@ -145,50 +185,6 @@ class TestRun:
         assert all(len(set(record["completions"])) == 1 for record in records)
 
 
-class TestCompare:
-    def write(self, folder, name, correct, samples=4):
-        folder.mkdir(exist_ok=True)
-        records = [
-            {
-                "id": f"{name}{number}",
-                "rewards": [1.0] * right + [0.0] * (samples - right),
-                "tokens": [3] * samples,
-                "truncated": [False] * samples,
-                "answers": None,
-                "undecided": 0,
-                "level": None,
-                "subject": None,
-            }
-            for number, right in enumerate(correct)
-        ]
-        (folder / f"{name}.json").write_text(json.dumps(summarize(records)))
-
-    def test_paired_differences(self, tmp_path, capsys):
-        a, b = tmp_path / "a", tmp_path / "b"
-        self.write(a, "x", [0, 1, 2, 3, 4] * 8)
-        self.write(b, "x", [1, 2, 3, 4, 4] * 8)
-        self.write(a, "y", [4, 0])
-        self.write(b, "y", [4, 0, 4])
-        self.write(b, "z", [4])
-        (a / "other.json").write_text("{}")
-        main(["--compare", str(a), str(b)])
-        lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
-        assert lines[0].startswith("| set | problems in both | A | B | B − A |")
-        assert lines[2].startswith("| x | 40 | 50.0 | 70.0 | +20.0 | 1")
-        assert lines[3].startswith("| y | 2 | 50.0 | 50.0 | +0.0 | 0.0 to 0.0")
-        assert lines[4].startswith("| mean over sets |  |  |  | +10.0 |") and len(lines) == 5
-
-    def test_nothing_in_common(self, tmp_path, capsys):
-        self.write(tmp_path / "a", "x", [1])
-        self.write(tmp_path / "b", "y", [1])
-        with pytest.raises(SystemExit, match="2"):
-            main(["--compare", str(tmp_path / "a"), str(tmp_path / "b")])
-        assert "no problems in common: A has x, B has y" in capsys.readouterr().err
-        with pytest.raises(SystemExit, match="2"):
-            main(["--compare", str(tmp_path / "a"), str(tmp_path)])
-        assert "holds no finished set" in capsys.readouterr().err
-
-
 class TestBadInput:
     @pytest.mark.parametrize(
         ("argv", "message"),
@@ -201,6 +197,10 @@ class TestBadInput:
             (["--model", "m", "--task", "countdwn"], "task='countdwn' is not known; did you mean 'countdown'?"),
             (["--model", "m", "--set", "amc", "--task_kwargs", "{}"], "task_kwargs='{}' needs --task or --recipe"),
             (["--model", "m", "--task", "maths", "--task_kwargs", "[1]"], "task_kwargs='[1]' is no JSON mapping"),
+            (
+                ["--model", "m", "--set", "amc", "--chat_template_kwargs", "x"],
+                "chat_template_kwargs='x' is no JSON mapping",
+            ),
             (["--model", "m", "--set", "amc", "--samples", "0"], "samples=0 is out of range; expected at least 1"),
             (["--model", "m", "--set", "amc", "--samples", "x"], "argument --samples: invalid int value: 'x'"),
             (["--model", "m", "--set", "amc", "--temperature", "-1"], "temperature=-1.0 is out of range"),
@@ -261,6 +261,17 @@ class TestBadInput:
         with pytest.raises(SystemExit, match="2"):
             run(place, "rewards", *task, '{"reward": "outcome"}')
         assert "countdown.json has task_kwargs={'reward': 'steps'}, this run" in capsys.readouterr().err
+        (place / "rewards" / "countdown.json").unlink()
+        with pytest.raises(SystemExit, match="2"):
+            run(place, "rewards", *task, '{"reward": "outcome"}')
+        assert "samples.jsonl has task_kwargs={'reward': 'steps'}, this run" in capsys.readouterr().err
+
+    def test_another_template_argument_in_the_folder(self, place, capsys):
+        argv = ("--set", "arc_challenge", "--chat_template_kwargs")
+        run(place, "template", *argv, '{"enable_thinking": true}')
+        with pytest.raises(SystemExit, match="2"):
+            run(place, "template", *argv, '{"enable_thinking": false}')
+        assert "json has chat_template_kwargs={'enable_thinking': True}, this run" in capsys.readouterr().err
 
     def test_launched_with_several_processes(self, place, monkeypatch, capsys):
         monkeypatch.setenv("WORLD_SIZE", "2")

@@ -1,3 +1,4 @@
+import asyncio
 import math
 import warnings
 
@@ -79,6 +80,27 @@ def test_rewards_are_weighted_and_missing_ones_count_as_zero(model_and_tokenizer
         model_and_tokenizer, dataset, [worth_reward, not_applicable_to_the_last], reward_weights=[2.0, 3.0]
     )
     assert result.accuracy == pytest.approx((0 + 3 + 1 + 3 + 2) / 3)
+
+
+def test_rewards_are_handed_what_trl_hands_them(model_and_tokenizer, dataset):
+    """Nothing is trained here, and nothing logged. What is connected in one loop can be used in no other."""
+    loops = []
+
+    def strict(prompts, completions, completion_ids, worth, trainer_state, log_extra, log_metric):
+        assert trainer_state is None
+        log_extra("worth", worth)
+        log_metric("worth", 1.0)
+        return worth
+
+    async def waiting(worth, **kwargs):
+        loops.append(asyncio.get_running_loop())
+        await asyncio.sleep(0)
+        return worth
+
+    result = evaluate(model_and_tokenizer, dataset, [strict, waiting], num_samples=2, batch_size=4)
+    assert result.accuracy == pytest.approx(1.0) and len(loops) == 2 and len(set(loops)) == 1
+    row_with_ids = dataset.add_column("completion_ids", [[1]] * 3)
+    assert evaluate(model_and_tokenizer, row_with_ids, [worth_reward]).accuracy == pytest.approx(0.5)
 
 
 def test_prompts_keep_their_order_across_batches(model_and_tokenizer, dataset):

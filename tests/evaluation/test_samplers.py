@@ -4,9 +4,11 @@ import sys
 import types
 
 import pytest
+from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from trl_amft.evaluation import samplers
+from trl_amft.evaluation.generation import generate, tokenize_prompts, undisturbed
 from trl_amft.evaluation.samplers import Sample, Sampling, VllmSampler
 from trl_amft.tiny_model import save_tiny_model
 
@@ -62,3 +64,41 @@ class TestSamplers:
         assert len(seeds) == 1000 and all(0 <= seed < 2**31 for seed in seeds)
         # The same on every machine and in every process.
         assert samplers.derived_seed(0, "a", 1) == 1107633052
+
+
+class TestSettingsOfTheModel:
+    """Repetitions are fined, rare tokens left out: none of that is what training samples from, or vLLM."""
+
+    OWN = {"repetition_penalty": 5.0, "min_p": 0.5, "no_repeat_ngram_size": 2, "max_new_tokens": 7}
+
+    def model_and_prompts(self, folder, adapter):
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+        if adapter:
+            model = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))
+        return model, tokenize_prompts(tokenizer, ["1 2 1 2>", "333>"], {})
+
+    def ids(self, model, prompts, length, temperature):
+        with undisturbed(model, 0):
+            return generate(model, prompts, length, temperature, [1])
+
+    @pytest.mark.parametrize("adapter", [False, True])
+    @pytest.mark.parametrize("temperature", [0.0, 1.0])
+    def test_they_do_not_count(self, model_folder, adapter, temperature):
+        model, prompts = self.model_and_prompts(model_folder, adapter)
+        expected = self.ids(model, prompts, 20, temperature)
+        own = model.generation_config
+        own.update(**self.OWN)
+        assert self.ids(model, prompts, 20, temperature) == expected
+        assert model.generation_config is own and own.repetition_penalty == 5.0
+
+    def test_their_length_counts_where_none_is_given(self, model_folder):
+        model, prompts = self.model_and_prompts(model_folder, False)
+        model.generation_config.update(**self.OWN)
+        assert max(map(len, self.ids(model, prompts, None, 1.0))) == 7
+
+    def test_they_are_there_again_after_an_error(self, model_folder):
+        model, prompts = self.model_and_prompts(model_folder, False)
+        own = model.generation_config
+        with pytest.raises(ValueError, match="top_p"):
+            generate(model, prompts, 20, 1.0, [1], top_p=-1.0)
+        assert model.generation_config is own

@@ -9,6 +9,7 @@ from recorded_steps import GENERATIONS, compare, demonstrations, log_probs, roll
 from trl import GRPOConfig, GRPOTrainer
 
 import toy
+from messages import one_line
 from trl_amft import AMFTTrainer
 from trl_amft.demonstrations.paired import SLOT
 
@@ -219,6 +220,15 @@ def test_a_separate_set_is_refused_in_one_line(tmp_path, name):
     with pytest.raises(ValueError, match=f"mixing_policy='{name}' decides prompt by prompt.*'demonstration'") as error:
         run(tmp_path, name, None)
     assert "\n" not in str(error.value)
+
+
+def test_demonstrations_that_no_reward_can_score_are_refused_in_one_line(tmp_path):
+    def reward(**kwargs):
+        raise KeyError("answer\nsecond line")
+
+    with pytest.raises(ValueError) as error:
+        run(tmp_path, "luffy", None, None, toy.paired_set(), reward)
+    one_line(error, "mixing_policy='luffy'", "cannot be scored (KeyError: ", "give them the columns")
 
 
 @pytest.mark.parametrize("name", ["gate", "luffy"])

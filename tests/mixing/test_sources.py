@@ -10,6 +10,7 @@ from datasets import Dataset, concatenate_datasets
 
 import toy
 from trl_amft import AMFTTrainer
+from trl_amft.callbacks import MixingWeightCallback
 from trl_amft.demonstrations.source import MapDemonstrations
 from trl_amft.demonstrations.source_rotation import SourceRotation
 from trl_amft.meta_gradient import clipping
@@ -60,6 +61,19 @@ def test_law(tmp_path):
         found.global_weight(MixingSignals(step, meta_gradient={"book": sure(5.0), "web": sure(5.0)}))
     assert sum(found.source_weights.values()) == pytest.approx(0.95)
     assert found.source_weights["book"] - found.source_weights["web"] == pytest.approx(0.3)
+
+
+def test_rounding_leaves_nothing_above_one(tmp_path):
+    names = list("abcdef")
+    assert sum(project([0.2] * len(names), 0.0, 1.0)) > 1.0
+    callback = MixingWeightCallback(toy.config(tmp_path, mixing_policy="amft_sources", mu_max=1.0))
+    found = callback.bound_policy
+    found.begin(names)
+    found.source_weights = dict.fromkeys(names, 0.2)
+    for norm in (1.0, math.nan):
+        signals = MixingSignals(0, sft_grad_norm=norm)
+        assert callback.decide(signals, None, SimpleNamespace(num_processes=1)) == 1.0
+        assert sum(found.source_weights.values()) > 1.0 and found.mixture(0)[0][0] == 0.0
 
 
 def test_mixture(tmp_path):

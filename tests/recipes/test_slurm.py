@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from torch.distributed.elastic.utils.distributed import get_free_port
 
 
@@ -118,6 +119,30 @@ def test_the_last_node_serves(job, tmp_path):
     assert '{"backend": "nccl"}' in served and "processed_logprobs" in served
     recipe = (tmp_path / "run" / "resolved_recipe.yaml").read_text()
     assert "vllm_mode: server" in recipe and "vllm_server_base_url: http://server-node:8000" in recipe
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "options", "launcher"),
+    [
+        (2, 1, "", "multi_gpu"),
+        (2, 8, "", "multi_gpu"),
+        (1, 8, "", "multi_gpu"),
+        (1, 1, "", None),
+        (2, 1, "--config_file recipes/accelerate/zero3_cpu.yaml", "use_deepspeed"),
+    ],
+)
+def test_more_than_one_process_has_a_launcher(job, tmp_path, nodes, gpus, options, launcher):
+    # One rank after the other: the last to write is as good as any.
+    (tmp_path / "bin" / "accelerate").write_text('#!/bin/bash\nprintf "%s\\n" "${@:2}" >"$RECORDS/launched"\n')
+    (tmp_path / "bin" / "accelerate").chmod(0o755)
+    run = job([f"node-{number}" for number in range(nodes)], GPUS_PER_NODE=str(gpus), LAUNCH_OPTIONS=options)
+    assert run.wait(timeout=30) == 0, (tmp_path / "log").read_text()
+    given = launch_command_parser().parse_args((tmp_path / "launched").read_text().splitlines())
+    assert given.training_script == "scripts/train.py"
+    checked, _, _ = _validate_launch_command(given)
+    found = {name for name in ("multi_gpu", "use_deepspeed", "use_fsdp", "tpu") if getattr(checked, name)}
+    assert found == ({launcher} if launcher else set())
+    assert (checked.num_machines, checked.num_processes) == (nodes, nodes * gpus)
 
 
 @pytest.mark.parametrize(("servers", "said"), [("2", "leaves none of 2 nodes"), ("3", "leaves none of 2 nodes")])

@@ -9,7 +9,7 @@ import pytest
 from trl_amft.cli.study import read_study
 from trl_amft.reporting.study_regret import end_of_curve, regrets, rollouts_until, share_that_loses
 from trl_amft.reporting.study_report import study_page
-from trl_amft.reporting.study_results import along, append_result, gather, read_results, seed_mean
+from trl_amft.reporting.study_results import along, append_result, gather, read_results, seed_mean, three_digits
 from trl_amft.reporting.study_sources import source_table
 
 
@@ -133,6 +133,28 @@ def test_page(monkeypatch):
     assert "| `sft_then_rl` | 9.0 |" in reached and "| `gate` | 9.0 |" in reached
     assert "| `sft_then_rl` | 0.250 ± 0.635 |" in page
     assert "| `gate` | +0.100 ± 0.000 |" in page and "| `gate` | 1.0 |" in page
+
+
+def test_the_oracle_chooses_from_what_was_run(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    scores = {("a", "x"): (0.1, 0.1), ("b", "x"): (0.2, 0.2), ("a", "y"): (0.1, 0.2), ("b", "z"): (0.3, 0.3)}
+    # Of a policy with fewer seeds than the others nobody knows.
+    scores |= {("c", "y"): (0.9,), ("a", "v"): (0.4, 0.4), ("b", "v"): (0.3, 0.3)}
+    rows = [row(*pair, seed, score) for pair, of in scores.items() for seed, score in enumerate(of)]
+    rows = [{**one, "accuracy_curve": [], "marks": []} for one in rows]
+    study = dataclasses.replace(
+        read_study(ROOT / "recipes" / "studies" / "tiny.yaml"), reach=[], oracle=["a", "b", "c"]
+    )
+    page = study_page(study, gather(rows, ["a", "b", "c"], ["x", "y", "z", "v"], study.oracle), rows)
+    assert "`oracle` is the best in hindsight of a, b (x: b, v: a); of a (y: a); of b (z: b).\n" in page
+
+
+def test_numbers_are_rounded_as_decimals():
+    # As a mean in binary .3335 is a little less.
+    mean = seed_mean([0.3664, 0.3194, 0.3147]).mean
+    assert f"{mean:.3f}" == "0.333" and three_digits(mean) == "0.334"
+    assert [three_digits(value) for value in (0.0005, 0.00049, 1.0, 0.3334)] == ["0.001", "0.000", "1.000", "0.333"]
+    assert [three_digits(value, sign=True) for value in (0.0125, -0.0125, 0.0)] == ["+0.013", "-0.013", "+0.000"]
 
 
 def test_page_of_what_is_not_finished(monkeypatch):

@@ -22,6 +22,7 @@ def trainer(
     config=None,
     optimizer=None,
     validation_dataset=None,
+    environment_factory=None,
     **settings,
 ):
     model, tokenizer = toy.model()
@@ -34,6 +35,7 @@ def trainer(
         demonstration_dataset=toy.demonstration_set() if isinstance(demonstrations, str) else demonstrations,
         optimizers=(optimizer(model.parameters()) if optimizer else None, None),
         validation_dataset=validation_dataset,
+        environment_factory=environment_factory,
     )
 
 

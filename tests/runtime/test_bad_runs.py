@@ -5,12 +5,14 @@ from functools import partial
 
 import pytest
 import torch
+from datasets import Dataset
 from test_bad_input import trainer
 from test_failing_rewards import failing, weights
 from transformers import TrainerCallback
 
 import toy
 from messages import one_line
+from trl_amft import AMFTTrainer
 from trl_amft.runtime.input_checks import check_validation
 
 
@@ -38,6 +40,41 @@ def test_filter_without_the_columns_of_the_reward(tmp_path):
 
     error = refused(tmp_path, reward=needs_answer, demonstration_min_reward=0.5)
     one_line(error, "demonstration_min_reward=0.5", "'answer'", "give them the columns")
+
+
+class Playground:
+    """An environment, as TRL makes one for each rollout."""
+
+    def reset(self, **columns):
+        return None
+
+
+@pytest.mark.parametrize(
+    ("settings", "parts"),
+    [
+        ({"meta_gradient": "validation"}, ["meta_gradient='validation'", "use meta_gradient='lagged'"]),
+        ({"mixing_policy": "amft_paper"}, ["meta_gradient='validation'", "use mixing_policy='amft'"]),
+        ({"demonstration_min_reward": 0.5}, ["demonstration_min_reward=0.5", "leave it unset"]),
+        ({"mixing_policy": "luffy", "demonstrations": None}, ["mixing_policy='luffy'", "take another policy"]),
+    ],
+)
+def test_rewards_outside_of_an_environment(tmp_path, settings, parts):
+    held_out = Dataset.from_dict({"prompt": ["9a:", "9b:"]})
+    more = {"environment_factory": Playground, "validation_dataset": held_out, "remove_unused_columns": False}
+    error = refused(tmp_path, train=toy.paired_set(), **more, **settings)
+    one_line(error, "environment", *parts)
+
+
+@pytest.mark.parametrize("name", ["lomo", "adalomo", "galore_adamw_layerwise", "apollo_adamw_layerwise"])
+@pytest.mark.parametrize("policy", ["amft", "linear"])
+def test_optimizer_that_steps_in_the_backward_pass(tmp_path, name, policy):
+    error = refused(tmp_path, optim=name, mixing_policy=policy)
+    one_line(error, f"optim='{name}'", "backward pass", "set optim='adamw_torch'")
+
+
+def test_plain_grpo_is_not_asked_for_its_optimizer(tmp_path, monkeypatch):
+    monkeypatch.setattr(AMFTTrainer, "get_optimizer_cls_and_kwargs", None, raising=False)
+    trainer(tmp_path, mixing_policy="fixed", mu_init=0.0)
 
 
 OPTIMIZERS = {
@@ -106,12 +143,11 @@ def test_validation_without_a_way_to_score(tmp_path):
         check_validation(run, 2)
     one_line(error, "meta_gradient='validation'", "images", "use meta_gradient='lagged'")
     run._is_vlm = False
-    for name in ("environments", "rollout_func"):
-        setattr(run, name, [object()])
-        with pytest.raises(ValueError) as error:
-            check_validation(run, 2)
-        setattr(run, name, None)
-        one_line(error, "meta_gradient='validation'", "environment", "use 'lagged'")
+    run.rollout_func = object()
+    with pytest.raises(ValueError) as error:
+        check_validation(run, 2)
+    run.rollout_func = None
+    one_line(error, "meta_gradient='validation'", "rollout function", "use meta_gradient='lagged'")
     check_validation(run, 2)
 
 

@@ -223,9 +223,19 @@ def test_demonstrations_that_cannot_be_scored_do_not_stop_the_run(tmp_path, caps
     assert run.state.global_step == 2
 
 
+@pytest.mark.parametrize(("beta", "steps", "found"), [(0.1, 2, True), (0.0, 2, False), (0.1, 0, False)])
+def test_reference_of_the_penalty(tmp_path, capsys, beta, steps, found):
+    run = trainer(tmp_path, sft_warmup_steps=steps)
+    # The reference itself would be read from the folder of the model.
+    run.args.beta = beta
+    problems = check(run, capsys)[0]
+    assert len(problems) == found
+    assert all(part in problem for problem in problems for part in ("beta=0.1", "sft_warmup_steps=2", "set beta=0"))
+
+
 def test_environments_are_not_asked(tmp_path, capsys):
     run = trainer(tmp_path)
-    run.environments = [object()]
+    run.environment_factories = {None: object}
     assert "not scored (they come from an environment)" in check(run, capsys)[1]
 
 

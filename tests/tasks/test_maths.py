@@ -102,7 +102,8 @@ class TestLoading:
             DatasetDict({"train": rows}).save_to_disk(path)
         else:
             {"parquet": rows.to_parquet, "saved": rows.save_to_disk}.get(form.split(".")[-1], rows.to_json)(path)
-        task, expected = self.load(path), self.load("synthetic", train_problems=16)
+        rows.to_json(tmp_path / "expected.jsonl")
+        task, expected = self.load(path), self.load(tmp_path / "expected.jsonl")
         assert list(task.train_dataset) == list(expected.train_dataset)
         assert list(task.held_out_dataset) == list(expected.held_out_dataset)
 
@@ -111,7 +112,8 @@ class TestLoading:
         assert task.train_dataset.column_names == ["prompt", "demonstration", "solution"]
         assert task.held_out_dataset.column_names == ["prompt", "solution"]
         assert task.reward_funcs == [maths_reward] and task.demonstration_dataset is None
-        assert sum(demonstration is None for demonstration in task.train_dataset["demonstration"]) in (1, 2)
+        task = self.load("synthetic", held_out_problems=8)
+        assert 100 < sum(demonstration is None for demonstration in task.train_dataset["demonstration"]) <= 126
 
     def test_number_of_problems(self, rows, tmp_path):
         rows.to_json(tmp_path / "rows.jsonl")
@@ -126,6 +128,14 @@ class TestLoading:
             [json.dumps(prompt) for prompt in part["prompt"]] for part in (task.train_dataset, task.held_out_dataset)
         )
         assert (len(train), len(held_out)) == (18, 4) and not set(train) & set(held_out)
+
+    def test_held_out_problems_do_not_depend_on_how_many_are_trained_on(self):
+        tasks = [self.load("synthetic", train_problems=count) for count in (3, 1000, 1100)]
+        held_out = [task.held_out_dataset["prompt"][:] for task in tasks]
+        assert held_out[0] == held_out[1] == held_out[2]
+        for task, count in zip(tasks, (3, 1000, 1100), strict=True):
+            assert len(task.train_dataset) == count
+            assert not set(map(str, held_out[0])) & set(map(str, task.train_dataset["prompt"]))
 
     def test_seed_decides_what_is_held_out(self, rows, tmp_path):
         rows.to_json(tmp_path / "rows.jsonl")

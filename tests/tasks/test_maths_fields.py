@@ -14,6 +14,7 @@ from trl_amft.tasks.maths_sets import SETS, SUITES, load_set
 from trl_amft.tasks.maths_synthetic import SYSTEM_PROMPT
 
 
+TRACE = "<think>\n3 and 4 make 7.\n</think>\n\n\\boxed{7}"
 WORKED = "We add 3 and 4, which makes $\\boxed{7}$."
 SHOWN = [{"role": "assistant", "content": WORKED}]
 
@@ -32,9 +33,17 @@ MATHS = {
         WORKED,
     ),
     "open-r1/OpenR1-Math-220k": (
-        {"problem": "3+4?", "solution": WORKED, "answer": "7", "problem_type": "Algebra", "generations": ["a", "b"]},
+        {
+            "problem": "3+4?",
+            "solution": WORKED,
+            "answer": "7",
+            "problem_type": "Algebra",
+            "generations": ["<think>\n8\n</think>\n\n\\boxed{8}", TRACE, TRACE + "!"],
+            "correctness_math_verify": [False, True, True],
+            "correctness_llama": None,
+        },
         "7",
-        WORKED,
+        TRACE,
     ),
     "openai/gsm8k": (
         {"question": "3 and 1,000?", "answer": "There are 3+1000=<<3+1000=1003>>1003.\n#### 1,003"},
@@ -184,6 +193,28 @@ class TestColumns:
         rows = [row | {"reward_model": None}, row | {"reward_model": {"truth": "7"}}]
         with pytest.raises(ValueError, match="missing: reward_model.ground_truth"):
             to_form("rows", Dataset.from_list(rows))
+
+    @pytest.mark.parametrize("answer", ["proof", "notfound", " Proof", "NOTFOUND"])
+    def test_markers_in_the_place_of_an_answer(self, answer):
+        row = {"problem": "Show that 3+4=7.", "solution": WORKED, "answer": answer}
+        assert read_row(row)["solution"] == ""
+        assert to_form("rows", Dataset.from_list([row, row | {"answer": "7"}]))["solution"][:] == ["\\boxed{7}"]
+
+    @pytest.mark.parametrize(
+        ("change", "expected"),
+        [
+            ({"correctness_math_verify": None, "correctness_llama": [False, False, True]}, TRACE + "!"),
+            ({"correctness_math_verify": [False] * 3}, WORKED),
+            ({"correctness_math_verify": None}, WORKED),
+            ({"correctness_math_verify": [True]}, "<think>\n8\n</think>\n\n\\boxed{8}"),
+            ({"generations": [None, None, TRACE]}, TRACE),
+            ({"generations": None}, WORKED),
+            ({"target": SHOWN}, WORKED),
+        ],
+    )
+    def test_generations_with_marks(self, change, expected):
+        row = MATHS["open-r1/OpenR1-Math-220k"][0] | change
+        assert read_row(row)["demonstration"] == [{"role": "assistant", "content": expected}]
 
     def test_the_first_column_that_is_not_empty_counts(self):
         assert read_row({"problem": "?", "answer": None, "final_answer": ["3"]})["solution"] == "\\boxed{3}"

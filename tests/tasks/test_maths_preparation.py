@@ -36,6 +36,7 @@ def test_what_is_left(rows, ending, capsys):
     output = rows / f"out.{ending}"
     main([str(rows / "rows.jsonl"), str(output), "--exclude", str(rows / "test_set.jsonl"), "--max_length", "100"])
     told = capsys.readouterr().out
+    assert "leaves out no row" not in told
     for line, count in (
         ("rows read", 8),
         ("left out: same problem as another row", 1),
@@ -56,6 +57,33 @@ def test_what_is_left(rows, ending, capsys):
     assert sorted(everything) == [f"\\boxed{{{answer}}}" for answer in ("0", "12", "2", "4", "6")]
     written = list(Dataset.from_json(str(output)) if ending == "jsonl" else Dataset.from_parquet(str(output)))
     assert [row["target"] is not None for row in written] == [True, False, False, False, True]
+
+
+LONG = "Let $n$ be the number of ways to put 7 red balls into 4 boxes. Find $n$."
+WRAPPED = f"Solve the following math problem step by step.\n\n{LONG}\n\nRemember to put your answer on its own line."
+
+
+@pytest.mark.parametrize(
+    ("asked", "excluded", "left"),
+    [
+        (WRAPPED, LONG, 0),
+        (WRAPPED, LONG.replace("7", "8"), 1),
+        (WRAPPED, LONG.replace("Find", "Then find"), 1),
+        # Two problems may begin alike.
+        (WRAPPED, f"{LONG[:-10]} Half of it?", 1),
+        ("What is 5+5? Say it.", "What is 5+5?", 1),
+    ],
+)
+def test_excluded_problems_inside_a_prompt(tmp_path, asked, excluded, left, capsys):
+    other = {"problem": "1+1?", "answer": "2"}
+    Dataset.from_list([other, {"problem": asked, "answer": "1"}]).to_json(tmp_path / "in.jsonl")
+    alike = f"{LONG[:-10]} Double it?"
+    Dataset.from_list([{"problem": problem, "answer": "1"} for problem in (alike, excluded)]).to_json(
+        tmp_path / "test_set.jsonl"
+    )
+    main([str(tmp_path / "in.jsonl"), str(tmp_path / "out.jsonl"), "--exclude", str(tmp_path / "test_set.jsonl")])
+    assert len(Dataset.from_json(str(tmp_path / "out.jsonl"))) == 1 + left
+    assert ("leaves out no row; look whether" in capsys.readouterr().out) == bool(left)
 
 
 def test_of_rows_with_one_problem_the_first_right_demonstration_stays(tmp_path, capsys):

@@ -109,7 +109,7 @@ class TestRouteScores:
 class TestTask:
     def test_is_registered(self):
         assert TASKS["virl"] is load_virl
-        assert set(load_task("virl", **SMALL).train_dataset["route"]) <= set(range(30))
+        assert set(load_task("virl", **SMALL).train_dataset["route"]) <= set(range(510))
 
     def test_own_demonstrations_earn_the_full_reward(self, task):
         rows = task.demonstration_dataset
@@ -127,12 +127,24 @@ class TestTask:
         assert not parts[0] & parts[1] and not parts[0] & parts[2] and not parts[1] & parts[2] and parts[0] == parts[3]
         assert rule.train_dataset[:] == task.train_dataset[:]
 
+    def test_held_out_routes_do_not_depend_on_how_many_are_trained_on(self):
+        """The suite `virl` of an evaluation has the default, a recipe another number."""
+        tasks = [load_virl(train_routes=count, held_out_routes=20, style="short") for count in (3, 500, 560)]
+        held_out = [task.held_out_dataset["prompt"][:] for task in tasks]
+        assert held_out[0] == held_out[1] == held_out[2]
+        trained = [set(task.train_dataset["route"]) for task in tasks]
+        # Of short routes some are left out, because a held-out one is told in the same words.
+        assert trained[0] < trained[1] < trained[2] and len(trained[0]) == 3 and len(trained[2]) > 500
+        for task in tasks:
+            assert not set(held_out[0]) & set(task.train_dataset["prompt"])
+            assert not set(held_out[0]) & set(task.demonstration_dataset["prompt"])
+
     def test_no_held_out_prompt_is_trained_on_where_short_routes_are_told_alike(self):
         task = load_virl(train_routes=300, style="short")
         held_out = set(task.held_out_dataset["prompt"])
         assert not held_out & set(task.train_dataset["prompt"])
         assert not held_out & set(task.demonstration_dataset["prompt"])
-        assert len(task.train_dataset) == len(task.demonstration_dataset) > 5000
+        assert len(task.train_dataset) == len(task.demonstration_dataset) > 4000
 
     def test_default_holds_out_48_routes(self):
         assert len(set(load_virl(train_routes=1).held_out_dataset["route"])) == 48

@@ -146,6 +146,11 @@ def parse_recipe(argv: list[str]) -> Recipe:
             )
     parser.set_defaults_with_config(**recipe | METHODS[method] | command_line)
     resolved = vars(parser.parse_known_args([])[0])
+    if method == "sft_then_grpo" and resolved["sft_warmup_steps"] == 0:
+        raise UsageError(
+            "method='sft_then_grpo' with sft_warmup_steps=0 has no first stage: set sft_warmup_steps to its number of "
+            "steps"
+        )
     notes: list[str] = []
     written_model = None
     if smoke:

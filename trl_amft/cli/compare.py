@@ -12,13 +12,14 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from .. import __version__
 from ..compat import installed_versions
 from ..reporting.study_report import write_study_report
 from ..reporting.study_results import append_result, read_results
 from .output_file import check_output, check_writable, may_be_folder
 from .run_files import METRICS_FILE
 from .study import Study, StudyRun, command_line, load_scores, read_study
-from .study_worker import OUTPUT_FILE, SCORES_FILE, work
+from .study_worker import OUTPUT_FILE, SCORES_FILE, own_device, work
 from .usage import USAGE_EXIT_CODE, UsageError, run_command
 
 
@@ -110,7 +111,7 @@ def _compare(argv: list[str]) -> int:
 
 class StudyRunner:
     """
-    Runs parts of a study.
+    Runs parts of a study. Where there are several GPUs, runs at the same time share them evenly, one GPU each.
 
     Args:
         study ([`~trl_amft.cli.study.Study`]):
@@ -149,11 +150,11 @@ class StudyRunner:
             `int`: 0, or 1 if any failed or all were refused.
         """
         waiting = list(runs)
-        running: dict[StudyRun, tuple[Any, float]] = {}
+        running: dict[StudyRun, tuple[Any, float, int]] = {}
         warm_ups: set[StudyRun] = set()
         try:
             while waiting or running:
-                for run, (process, since) in list(running.items()):
+                for run, (process, since, _) in list(running.items()):
                     made = run in warm_ups and self._has_warm_up(run)
                     if made:
                         process.kill()
@@ -178,13 +179,14 @@ class StudyRunner:
                     waiting.remove(following)
                 else:
                     warm_ups.add(following)
-                running[following] = (self._start(following), time.monotonic())
+                worker = min(set(range(jobs)) - {number for _, _, number in running.values()})
+                running[following] = (self._start(following, worker), time.monotonic(), worker)
         finally:
-            for process, _ in running.values():
+            for process, *_ in running.values():
                 process.terminate()
         return int(bool(self._failed or (self._refused and not self._finished)))
 
-    def _next(self, waiting: list[StudyRun], running: dict[StudyRun, tuple[Any, float]]) -> StudyRun | None:
+    def _next(self, waiting: list[StudyRun], running: dict[StudyRun, tuple[Any, float, int]]) -> StudyRun | None:
         """The first run that waits for no other, or the run that makes its warm-up where that is lost."""
         for run in waiting:
             if run.start is None:
@@ -206,7 +208,7 @@ class StudyRunner:
         digest = self.folder(start.name) / DIGEST_FILE
         return self._checkpoint(run).is_dir() and digest.is_file() and digest.read_text() == start.digest
 
-    def _start(self, run: StudyRun) -> Any:
+    def _start(self, run: StudyRun, worker: int) -> Any:
         folder = self.folder(run.name)
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -215,9 +217,8 @@ class StudyRunner:
         arguments = command_line(run, self.study.recipe, folder, checkpoint)
         if run.policy == self.study.start and run.warm_up_steps:
             arguments += ["--save_strategy", "steps", "--save_steps", str(run.warm_up_steps)]
-        process = self._context.Process(
-            target=work, args=(arguments, str(folder), self.study.scored_by.get(run.condition, {}))
-        )
+        scored_by = self.study.scored_by.get(run.condition, {})
+        process = self._context.Process(target=work, args=(arguments, str(folder), scored_by, own_device(worker)))
         process.start()
         return process
 
@@ -238,7 +239,7 @@ class StudyRunner:
             "settings": run.settings,
             "process_seconds": round(seconds, 1),
             "date": date.today().isoformat(),
-            "versions": installed_versions(),
+            "versions": {"trl_amft": __version__, **installed_versions()},
         }
         # A run that a signal stopped ends well and has no numbers.
         if code == 0 and all((folder / name).is_file() for name in (SCORES_FILE, METRICS_FILE)):

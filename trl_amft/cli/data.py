@@ -16,6 +16,7 @@ from .data_checks import check_demonstrations, check_prompts, check_rewards
 from .recipe_fields import RecipeArguments
 from .rewards import load_domain_rewards, load_reward, log_by_domain, with_exploration
 from .usage import UsageError, suggest
+from .validation_problems import set_aside
 
 
 # Builders of `datasets` by the ending of a file.
@@ -35,7 +36,7 @@ class RunData:
         eval_dataset (`Dataset`, *optional*):
             The part of them that is evaluated every `eval_steps`.
         validation_dataset (`Dataset`, *optional*):
-            Training problems set aside for the validation gradient.
+            Training problems set aside for the validation gradient, with their demonstrations.
         demonstration_dataset (`Dataset` or `IterableDataset`, *optional*):
             Demonstrations of their own, besides those in a column of `train_dataset`.
         reward_funcs (`list[Callable]`):
@@ -72,7 +73,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
     weights = as_mapping(run.domain_weights)
     rewards = log_by_domain([load_reward(path) for path in run.reward_funcs or []], weights)
     routed = load_domain_rewards(as_mapping(run.domain_rewards), weights)
-    demonstrations = None
+    demonstrations = problem_of = None
     if run.task is not None:
         try:
             task = load_task(run.task, **as_mapping(run.task_kwargs))
@@ -81,6 +82,7 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         train, held_out = task.train_dataset, task.held_out_dataset
         # A policy that decides by prompt takes those in the column instead.
         demonstrations = None if training.policy_class.paired else task.demonstration_dataset
+        problem_of = task.problem_of
         accuracy_funcs = log_by_domain(task.reward_funcs, weights)
         rewards = [*accuracy_funcs, *rewards, *routed]
     else:
@@ -101,6 +103,8 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
         splits = _load("demonstration_dataset_name", name, run.demonstration_dataset_config, run.dataset_streaming)
         demonstrations = _split(splits, "demonstration_dataset_split", run.demonstration_dataset_split, name)
         check_demonstrations("demonstration_dataset_name", demonstrations)
+        # Their rows may lack the columns that a task tells its problems by.
+        problem_of = None
     if rows is not None:
         held_out, demonstrations = _first(held_out, rows), _first(demonstrations, rows)
         # The first rows of a mixture hold all its domains, those of its data may not.
@@ -116,12 +120,9 @@ def load_data(run: RecipeArguments, training: AMFTConfig, rows: int | None = Non
 
     validation = None
     if training.needs_validation and isinstance(train, Dataset):
-        if run.validation_samples >= len(train):
-            raise UsageError(
-                f"validation_samples={run.validation_samples} leaves none of {len(train)} training problems; lower it"
-            )
-        parts = train.train_test_split(test_size=run.validation_samples, seed=training.seed)
-        train, validation = parts["train"], parts["test"]
+        train, demonstrations, validation = set_aside(
+            train, demonstrations, run.validation_samples, training.seed, problem_of
+        )
     try:
         check_arguments(training, train, demonstrations, validation)
         if needs_demonstrations(training) and demonstrations is None:

@@ -20,7 +20,7 @@ from ..amft_config import AMFTConfig
 from ..compat import as_mapping
 from ..doctor import NOTE, OK, PROBLEM, Finding
 from ..doctor.data import check_prompts, check_schema, len_or_none, load_tokenizer
-from ..doctor.demonstrations import check_demonstration_set, check_demonstrations
+from ..doctor.demonstrations import check_demonstrations
 from ..doctor.findings import problem
 from ..doctor.grader import check_grader, uses_grader
 from ..doctor.machine import check_deepspeed, check_devices, check_versions, check_vllm
@@ -126,7 +126,7 @@ def _sections(arguments: argparse.Namespace, fields: list[str]) -> Iterator[Sect
     # Prompts come before the model, whose positions they have to fit into.
     prompt = None
     if data is not None:
-        loaded += [*check_schema(data), *check_demonstration_set(recipe.training, data)]
+        loaded += check_schema(data)
         tokenizer, line = load_tokenizer(recipe)
         loaded += [line] if line else []
         if tokenizer is not None:

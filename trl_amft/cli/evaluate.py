@@ -84,7 +84,7 @@ def _evaluate(args: argparse.Namespace) -> None:
     reader = checkpoint.load_reader(template)
     sets = [load_problems(planned, args) for planned in args.plan]
     for one in sets:
-        check_prompts(one, reader, checkpoint, engine)
+        check_prompts(one, reader, checkpoint, engine, args.chat_template_kwargs)
     settings = common_settings(args, engine, checkpoint, template)
     folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
@@ -125,8 +125,8 @@ def evaluate_sets(
         for one, bar in zip(sets, bars, strict=True):
             name, dataset, samples = one.name, one.dataset, one.samples
             path = folder / f"{name}.json"
-            own = settings | {"set": name, "samples": samples, "problems": fingerprint(dataset)}
-            own["task_kwargs"] = one.task_kwargs
+            depends = settings | {"task_kwargs": one.task_kwargs}
+            own = depends | {"set": name, "samples": samples, "problems": fingerprint(dataset)}
             if path.is_file():
                 finished = read_summary(path)
                 check_settings(path, finished["settings"], own)
@@ -142,7 +142,7 @@ def evaluate_sets(
                 sampler,
                 samples=samples,
                 seed=args.seed,
-                settings=settings,
+                settings=depends,
                 folder=folder,
                 progress=advance(bar),
             )
@@ -196,15 +196,17 @@ def load_sampler(
     reader: PreTrainedTokenizerBase | ProcessorMixin,
 ) -> Sampler:
     """The model behind the chosen engine."""
-    sampling = Sampling(args.temperature, args.top_p, args.max_tokens)
+    sampling, options = Sampling(args.temperature, args.top_p, args.max_tokens), args.chat_template_kwargs
     if engine == "transformers":
-        return TransformersSampler(checkpoint.load_model(args.dtype), reader, sampling, args.batch_size or BATCH_SIZE)
+        model, size = checkpoint.load_model(args.dtype), args.batch_size or BATCH_SIZE
+        return TransformersSampler(model, reader, sampling, size, options)
     try:
         return VllmSampler(
             args.model,
             reader,
             sampling,
             args.batch_size or VLLM_GROUP_SIZE,
+            options,
             revision=args.revision,
             dtype=args.dtype,
             seed=args.seed,
@@ -235,6 +237,8 @@ def common_settings(
         "seed": args.seed,
         "batch_size": args.batch_size or default,
         "chat_template": template and hashlib.sha256(template.encode()).hexdigest()[:16],
+        # Without any as in results of earlier versions.
+        "chat_template_kwargs": args.chat_template_kwargs or None,
     }
 
 

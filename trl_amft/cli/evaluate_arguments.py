@@ -23,7 +23,7 @@ TASK_SUITES = dict.fromkeys(("general_points", "virl"), ("in_distribution", "rul
 TASK_SAMPLES = 4
 # What an evaluation takes from a recipe, which may not fit this machine otherwise.
 RUN_FIELDS = ("task", "task_kwargs", "held_out_samples")
-OF_RECIPE = (*RUN_FIELDS, "temperature", "max_completion_length")
+OF_RECIPE = (*RUN_FIELDS, "temperature", "max_completion_length", "chat_template_kwargs")
 ENGINES = ("auto", "vllm", "transformers")
 
 
@@ -72,7 +72,7 @@ def parser(description: str | None = None) -> OneLineParser:
     add("--revision", help="revision on the Hub")
     add("--suite", nargs="+", default=[], metavar="SUITE", help=f"one or more of {', '.join([*SUITES, *TASK_SUITES])}")
     add("--set", nargs="+", default=[], metavar="SET", help=f"one or more of {', '.join(SETS)}")
-    add("--recipe", help="evaluate on the held-out problems of a recipe's task, with its lengths and temperature")
+    add("--recipe", help="evaluate on the held-out problems of a recipe's task, sampled as its rollouts are")
     add("--task", help=f"evaluate on the held-out problems of a task: {', '.join(TASKS)}")
     add("--task_kwargs", help="arguments of the task as JSON; with --recipe they are added to the recipe's")
     add("--data_dir", help="folder with local copies NAME.jsonl or NAME.parquet of the sets")
@@ -95,6 +95,7 @@ def parser(description: str | None = None) -> OneLineParser:
     add("--tensor_parallel_size", type=int, default=1, help="GPUs of one vLLM engine; default 1")
     add("--gpu_memory_utilization", type=float, default=0.9, help="share of a GPU for vLLM; default 0.9")
     add("--chat_template", help="file with a chat template, for a model without one")
+    add("--chat_template_kwargs", help="arguments of the chat template as JSON, for all sets; added to the recipe's")
     add("--trust_remote_code", action="store_true", help="run code that comes with the model")
     add(
         "--compare", nargs=2, metavar=("A", "B"), help="paired differences B - A of two output folders; nothing is run"
@@ -127,6 +128,8 @@ def parse_arguments(argv: list[str], description: str | None = None) -> argparse
     args.plan = _plan(args, recipe)
     args.temperature = _given(args.temperature, recipe.get("temperature"), 0.6)
     args.max_tokens = _given(args.max_tokens, recipe.get("max_completion_length"), 8192)
+    own = _mapping("chat_template_kwargs", args.chat_template_kwargs)
+    args.chat_template_kwargs = recipe.get("chat_template_kwargs", {}) | own
     args.output_dir = args.output_dir or str(Path("outputs") / "evaluation" / Path(args.model).name)
     ranges: list[tuple[str, Callable[[Any], bool], str]] = [
         ("samples", lambda value: value is None or value >= 1, "at least 1"),
@@ -177,7 +180,7 @@ def _plan(args: argparse.Namespace, recipe: dict[str, Any]) -> list[PlannedSet]:
     if task:
         if task not in TASKS:
             raise UsageError(f"task={task!r} is not known; {suggest(task, TASKS)}")
-        kwargs = (recipe.get("task_kwargs") or {}) | _mapping(args.task_kwargs)
+        kwargs = (recipe.get("task_kwargs") or {}) | _mapping("task_kwargs", args.task_kwargs)
         plan.append(PlannedSet(task, args.samples or recipe.get("held_out_samples") or TASK_SAMPLES, task, kwargs))
     if not plan:
         raise UsageError("nothing to evaluate; give --suite, --set, --task or --recipe")
@@ -208,20 +211,22 @@ def _recipe(path: str) -> dict[str, Any]:
         # Text becomes numbers here, as for a run.
         values = vars(recipe_parser.parse_known_args([])[0])
         run = RecipeArguments(**{name: values[name] for name in given if name in RUN_FIELDS})
+        options = _mapping("chat_template_kwargs", values["chat_template_kwargs"])
     except UsageError as error:
         raise UsageError(f"recipe={path!r}: {error}") from None
-    return {name: values[name] for name in given} | {"task_kwargs": run.task_kwargs}
+    read = {name: values[name] for name in given}
+    return read | {"task_kwargs": run.task_kwargs, "chat_template_kwargs": options}
 
 
-def _mapping(text: str | None) -> dict[str, Any]:
-    if text is None:
+def _mapping(name: str, given: dict[str, Any] | str | None) -> dict[str, Any]:
+    if given is None:
         return {}
     try:
-        value = json.loads(text)
+        value = json.loads(given) if isinstance(given, str) else given
     except json.JSONDecodeError:
         value = None
     if not isinstance(value, dict):
-        raise UsageError(f"task_kwargs={text!r} is no JSON mapping; write it as '{{\"key\": value}}'")
+        raise UsageError(f"{name}={given!r} is no JSON mapping; write it as '{{\"key\": value}}'")
     return value
 
 

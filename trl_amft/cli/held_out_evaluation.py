@@ -6,12 +6,15 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from transformers import Trainer, TrainerCallback
 from trl.models import unwrap_model_for_generation
+from trl.trainer.utils import get_callable_name, is_async_callable
 
 from ..compat import as_mapping
 from ..evaluation.held_out import evaluate_held_out
+from ..evaluation.scoring import call_reward
 
 
 if TYPE_CHECKING:
@@ -25,6 +28,9 @@ class HeldOutEvaluation(TrainerCallback):
     `held_out/…`, and `held_out_part/…` with one completion of each problem.
 
     `held_out/seconds` is the time since training began or was resumed, without these evaluations.
+
+    Rewards get the trainer's state; what they log is dropped. One that fails ends the run as in its rollouts, with a
+    [`~trl_amft.rollouts.reward_errors.RewardError`].
 
     Args:
         trainer ([`AMFTTrainer`]):
@@ -56,8 +62,9 @@ class HeldOutEvaluation(TrainerCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         self._training_since = time.monotonic()
-        # A resumed run has this row in its log already.
-        if state.global_step == 0:
+        # A resumed run has this row in its log already, unless it was this evaluation that failed.
+        done = any("held_out/accuracy" in row and row["step"] == state.global_step for row in state.log_history)
+        if state.global_step in (0, args.sft_warmup_steps, state.max_steps) and not done:
             self._evaluate("held_out", self.dataset, self.num_samples)
 
     def on_step_end(self, args, state, control, **kwargs):
@@ -76,6 +83,8 @@ class HeldOutEvaluation(TrainerCallback):
     def _evaluate(self, name: str, dataset: Dataset, num_samples: int) -> None:
         trainer, args = self.trainer, self.trainer.args
         started = time.monotonic()
+        failures: list[tuple[str, Exception]] = []
+        reward_funcs = [self._guarded(reward, failures) for reward in self.reward_funcs]
         with (
             unwrap_model_for_generation(
                 trainer.model_wrapped,
@@ -89,7 +98,7 @@ class HeldOutEvaluation(TrainerCallback):
                 model,
                 trainer.processing_class,
                 dataset,
-                self.reward_funcs,
+                reward_funcs,
                 num_samples=num_samples,
                 max_completion_length=args.max_completion_length,
                 temperature=args.temperature,
@@ -97,6 +106,7 @@ class HeldOutEvaluation(TrainerCallback):
                 chat_template_kwargs=as_mapping(trainer.chat_template_kwargs),
                 batch_size=args.per_device_eval_batch_size,
             )
+        self._tell(failures)
         row = {f"{name}/{key}": value for key, value in dataclasses.asdict(result).items()}
         row[f"{name}/seconds"] = started - self._training_since
         # GRPOTrainer.log would empty the averages of the logging interval that is under way, and every log withdraws
@@ -106,3 +116,47 @@ class HeldOutEvaluation(TrainerCallback):
         trainer.control.should_log = due
         # What evaluating took is not training time.
         self._training_since += time.monotonic() - started
+
+    def _guarded(self, reward: Callable, failures: list[tuple[str, Exception]]) -> Callable:
+        """
+        The same reward, except that a failure is noted. Other processes may need this one to generate, so it goes on
+        without asking again, and all of them are told at the end.
+        """
+        trainer = self.trainer
+        loop = trainer.async_loop if is_async_callable(reward) else None
+
+        def guarded(prompts, **given):
+            nothing = [None] * len(prompts)
+            if failures:
+                return nothing
+            try:
+                scores = call_reward(reward, given | {"prompts": prompts, "trainer_state": trainer.state}, loop)
+                values = [None if score is None else float(score) for score in scores]
+                if len(values) != len(prompts):
+                    raise ValueError(f"it returned {len(values)} rewards, but {len(prompts)} were expected")
+                return values
+            # Rewards are anybody's code.
+            except Exception as error:
+                failures.append((get_callable_name(reward), error))
+            if trainer.accelerator.num_processes == 1:
+                self._tell(failures)
+            return nothing
+
+        return guarded
+
+    def _tell(self, failures: list[tuple[str, Exception]]) -> None:
+        """Raise on every process what failed on any."""
+        # Brings the trainer, and with it vLLM.
+        from ..rollouts.reward_errors import RewardError
+
+        accelerator = self.trainer.accelerator
+        where = f"process {accelerator.process_index}: " if accelerator.num_processes > 1 else ""
+        lines = gather_object(
+            [
+                f"the reward function {name!r} failed in a held-out evaluation "
+                f"({where}{f'{type(error).__name__}: {error}'.splitlines()[0]})"
+                for name, error in failures
+            ]
+        )
+        if lines:
+            raise RewardError(lines[0]) from (failures[0][1] if failures else None)

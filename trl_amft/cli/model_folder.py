@@ -8,6 +8,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from huggingface_hub import snapshot_download
 
@@ -57,7 +58,7 @@ def _download(name: str, revision: str | None) -> str:
 
 
 def _appear(path: Path, write) -> None:
-    mine = path.with_name(f".{path.name}.{os.getpid()}")
-    mine.unlink(missing_ok=True)
+    # Processes in two containers that share a disk may have the same number.
+    mine = path.with_name(f".{path.name}.{uuid4().hex}")
     write(mine)
     os.replace(mine, path)

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..grading import Grader
-from ..tasks.maths_preparation import prepare, problem_of, summary_rows
+from ..tasks.maths_preparation import EXCLUDED, prepare, problem_of, summary_rows
 from ..tasks.maths_rows import MESSAGES, load_rows, reader_of
 from .evaluate_arguments import OneLineParser
 from .output_file import check_output
@@ -105,6 +105,8 @@ def _run(argv: list[str], description: str | None) -> None:
     for row in summary_rows(done, unit):
         table.add_row(*row)
     Console(width=max(Console().width, 110)).print(table)
+    if args.exclude and not done.dropped[EXCLUDED]:
+        print(f"exclude={args.exclude!r} leaves out no row; look whether the prompts hold the problems word for word")
 
 
 def _length(tokenizer: str | None):

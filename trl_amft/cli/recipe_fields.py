@@ -68,7 +68,8 @@ class RecipeArguments(ScriptArguments):
             Split of the demonstration dataset.
         method (`str`, *optional*, defaults to `"amft"`):
             `"amft"` trains what the recipe says. The others turn the same recipe into a baseline: `"sft"` imitates
-            only, `"grpo"` explores only and skips the warm-up, `"sft_then_grpo"` explores only after the warm-up.
+            only, `"grpo"` explores only and skips the warm-up, `"sft_then_grpo"` explores only after the warm-up,
+            without which it is refused.
         held_out_samples (`int`, *optional*, defaults to `4`):
             Completions per held-out problem in the evaluations before training, after the warm-up and after training.
             0 skips them.
@@ -191,15 +192,15 @@ def expected(name: str) -> str:
 
 def check_type(name: str, value: Any) -> None:
     # TrlParser passes what stands in a YAML file on to the dataclass as it is, whatever the field's type.
-    choices = _choices(name)
+    choices, kinds = _choices(name), kinds_of(name)
+    empty = value is None and type(None) in kinds
     if choices is not None:
-        if value is not None and value not in choices:
+        if not empty and value not in choices:
             remedy = suggest(str(value), map(str, choices))
             raise UsageError(f"{name}={value!r} is not one of its choices; {remedy}")
         return
-    kinds = kinds_of(name)
     accepted = (
-        (value is None and type(None) in kinds)
+        empty
         # Text is converted by the parser, with its own message where that fails.
         or (isinstance(value, str) and not kinds <= {list, type(None)})
         # A field of free text may stand for a truth value or number as well, as `scale_rewards` does.

@@ -32,7 +32,8 @@ python scripts/train.py --recipe recipes/quickstart.yaml --mu_init 0.3 --output_
 ```
 
 Numbers and truth values are read as YAML 1.2 does: `1e-3` is a number, `no` is text. `null` empties a field that may
-be empty. Mappings on the command line are JSON: `--task_kwargs '{"seed": 1}'`.
+be empty. Mappings on the command line are JSON: `--task_kwargs '{"seed": 1}'`. A mapping takes the place of the
+recipe's whole mapping: give all its keys. (`scripts/evaluate.py` adds its `--task_kwargs` to the recipe's.)
 """
 
 

@@ -26,9 +26,10 @@ HELP = f"""\
 tokenizer, a task's data from the Hub synthetic rows of the same schema, and any data at most {ROWS} rows. max_steps is
 one supervised step (where the recipe has a warm-up) and one mixed step, otherwise two. num_generations and both batch
 sizes per device are 2; demonstrations per device and gradient_accumulation_steps at most 2; max_completion_length at
-most 16; max_demonstration_length 1024. Every step is logged, one checkpoint is written and one evaluation made where
-the recipe has any; report_to is none, push_to_hub false, resume_from_checkpoint null, output_dir outputs/smoke/RECIPE.
-Without a GPU: use_cpu, and neither vLLM nor kernels nor bf16. What else is on the command line wins.
+most 16; max_demonstration_length 1024, beyond which demonstrations are cut. Every step is logged, one checkpoint is
+written and one evaluation made where the recipe has any; report_to is none, push_to_hub false, resume_from_checkpoint
+null, output_dir outputs/smoke/RECIPE. Without a GPU: use_cpu, and neither vLLM nor kernels nor bf16. What else is on
+the command line wins.
 """
 
 # Sizes of the tiny model. vLLM's attention on a CPU takes heads of a multiple of 32.
@@ -44,7 +45,9 @@ ALWAYS = {
     "num_generations": 2,
     "per_device_train_batch_size": 2,
     "per_device_eval_batch_size": 2,
+    # In characters: dropping the longer ones would often leave none.
     "max_demonstration_length": 1024,
+    "demonstration_truncation": "truncate",
     "logging_steps": 1,
     "report_to": "none",
     "push_to_hub": False,

@@ -24,7 +24,26 @@ OUTPUT_FILE = "output.txt"
 SCORES_FILE = "scores.json"
 
 
-def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
+def own_device(worker: int) -> dict[str, str]:
+    """
+    Which GPU a worker sees, because TRL trains on one per process.
+
+    Args:
+        worker (`int`):
+            Its number, from 0 on.
+
+    Returns:
+        `dict[str, str]`: environment of the worker; empty where there are not several GPUs.
+    """
+    count = torch.cuda.device_count()
+    if count < 2:
+        return {}
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    devices = given.split(",") if given else [str(index) for index in range(count)]
+    return {"CUDA_VISIBLE_DEVICES": devices[worker % count].strip()}
+
+
+def work(arguments: list[str], folder: str, scored_by: dict[str, str], environment: dict[str, str]) -> None:
     """
     Train, then score the last model by further rewards. What is printed goes to a file in the run's folder; the exit
     code is that of the training command.
@@ -36,7 +55,11 @@ def work(arguments: list[str], folder: str, scored_by: dict[str, str]) -> None:
             Output folder of the run.
         scored_by (`dict[str, str]`):
             Further rewards as import paths, by name.
+        environment (`dict[str, str]`):
+            From [`own_device`].
     """
+    # Before CUDA begins, which reads it once.
+    os.environ.update(environment)
     threading.Thread(target=_end_with_the_study, daemon=True).start()
     torch.set_num_threads(1)
     Path(folder).mkdir(parents=True, exist_ok=True)

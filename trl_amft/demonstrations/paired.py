@@ -17,7 +17,7 @@ from torch import Tensor
 from ..mixing.luffy import joint_mean
 from ..mixing.policy import GroupBatch, MixingPolicy
 from ..rollouts.signals import total_rewards
-from ..runtime.self_check import score_demonstrations
+from ..runtime.self_check import cause_of, score_demonstrations
 from .pictures import pictures_digest
 from .source import MapDemonstrations
 
@@ -63,6 +63,9 @@ class PairedDemonstrations:
             That column.
         scored (`bool`):
             Whether the rewards of demonstrations are needed.
+
+    Raises:
+        `ValueError`: if they are needed and cannot be had.
     """
 
     def __init__(self, trainer: "AMFTTrainer", demonstrations: MapDemonstrations, column: str, scored: bool):
@@ -74,7 +77,7 @@ class PairedDemonstrations:
         self._index = {_key(row, column): index for index, row in enumerate(rows)}
         self._rewards: list[float] | None = None
         if scored:
-            self._rewards = score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
+            self._rewards = self._score()
         self._slots: list[int | None] = []
         self._start = 0
         self._counts: dict[int, float] = {}
@@ -150,6 +153,17 @@ class PairedDemonstrations:
             rows.append(DemonstrationRow(self._demonstrations.rows[index], share, advantage))
         self._counts, self._found = {}, {}
         return [rows[part::count] for part in range(count)]
+
+    def _score(self) -> list[float]:
+        trainer, demonstrations = self._trainer, self._demonstrations
+        name = f"mixing_policy={trainer.args.mixing_policy!r}"
+        try:
+            return score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
+        except Exception as error:
+            raise ValueError(
+                f"{name}: the demonstrations cannot be scored ({cause_of(error)}): give them the columns that the "
+                "rewards read, or take a policy that does not score them"
+            ) from error
 
     def _reward(self, slot: int | None) -> float:
         return torch.nan if slot is None or self._rewards is None else self._rewards[slot]

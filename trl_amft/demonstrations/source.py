@@ -236,6 +236,8 @@ def read_demonstrations(
             **as_mapping(trainer.chat_template_kwargs),
         },
         processor=reader if isinstance(reader, ProcessorMixin) and trainer._is_vlm else None,
+        # As rollouts are: with the tools of the row's own environment.
+        tools_of=trainer._env_tools if trainer._multi_environment else {},
     )
     if isinstance(dataset, IterableDataset):
         stream = StreamDemonstrations(dataset, tokenize)

@@ -32,18 +32,10 @@ class SourceRotation:
         demonstrations ([`~trl_amft.demonstrations.source.MapDemonstrations`]):
             All of them, with a column `demonstration_source`.
 
-    Raises:
-        `ValueError`: if they cannot be indexed, or have no such column.
     """
 
     def __init__(self, args: "AMFTConfig", demonstrations):
-        if not isinstance(demonstrations, MapDemonstrations) or SOURCE not in demonstrations.rows.column_names:
-            found = getattr(demonstrations, "rows", None)
-            columns = "a stream" if found is None else f"the columns {sorted(found.column_names)}"
-            raise ValueError(
-                f"mixing_policy='amft_sources' needs demonstrations with a column {SOURCE!r}, found {columns}: add it "
-                "or use mixing_policy='amft'"
-            )
+        assert isinstance(demonstrations, MapDemonstrations), "check_arguments says so"
         self._warm_up = args.sft_warmup_steps
         values = demonstrations.rows[SOURCE]
         self.names = sorted({str(value) for value in values})

@@ -161,7 +161,9 @@ class SupervisedSegment:
                 result = self._loss_of_tiles(outputs, batch["row_weights"], weights)
             else:
                 outputs = model(**inputs, use_cache=False, **extra)
-                result = sft_loss(outputs.logits, batch["labels"], batch["row_weights"], weights)
+                # Prompt tuning puts tokens of its own before those of a row.
+                logits = outputs.logits[:, -batch["labels"].size(1) :]
+                result = sft_loss(logits, batch["labels"], batch["row_weights"], weights)
             # Gradients are averaged over processes; a mean over all tokens takes their number back.
             loss = result.loss * (self._accelerator.num_processes / self._divisor)
             if self._aux_loss_coef is not None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import ProcessorMixin
 from trl.data_utils import is_conversational
 
+from .. import __version__
 from ..losses import IGNORE_INDEX
 from .pictures import picture_inputs, pictures_of, place_pictures
 from .weights import weight_of
@@ -61,7 +62,9 @@ def to_prompt_completion(example: dict[str, Any], column: str | None = None) -> 
             "a demonstration has a prompt of text and a completion of messages: make the prompt a list of messages, "
             "[{'role': 'user', 'content': …}], or the completion a text"
         )
-    if isinstance(completion, list) and not any(message.get("content") for message in completion):
+    if isinstance(completion, list) and not any(
+        message.get("content") or message.get("tool_calls") for message in completion
+    ):
         return None
     return {"prompt": prompt, "completion": completion}
 
@@ -86,6 +89,10 @@ class DemonstrationTokenizer:
             Arguments of `apply_chat_template` (tools, chat template and the user's own).
         processor ([`~transformers.ProcessorMixin`], *optional*):
             The policy's, if it sees.
+        tools_of (`dict[str, list]`, *optional*):
+            Tools by environment, where there are several; a row says in `environment` which one it is from.
+        version (`str`, *optional*):
+            Release of this package: what another one tokenized is not taken from a cache.
     """
 
     tokenizer: Any
@@ -95,6 +102,8 @@ class DemonstrationTokenizer:
     column: str | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     processor: ProcessorMixin | None = None
+    tools_of: dict[str, list] = field(default_factory=dict)
+    version: str = __version__
 
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
         """
@@ -110,12 +119,13 @@ class DemonstrationTokenizer:
         if row is None:
             absent: dict[str, Any] = {"prompt": None, "completion": None, PROMPT_IDS: [], COMPLETION_IDS: []}
             return {**absent, PICTURES: 0, STATUS: "absent"}
-        pictures = pictures_of(example)
+        pictures, options = pictures_of(example), self._options(example)
         if pictures:
             shown = place_pictures(row["prompt"], row["completion"], pictures, self.processor)
-            prompt_ids, completion_ids = self._conversational(*shown, self.processor)
+            prompt_ids, completion_ids = self._conversational(*shown, self.processor, options)
         elif is_conversational(row):
-            prompt_ids, completion_ids = self._conversational(row["prompt"], row["completion"], self.tokenizer)
+            pair = row["prompt"], row["completion"]
+            prompt_ids, completion_ids = self._conversational(*pair, self.tokenizer, options)
         else:
             prompt_ids = self.tokenizer(text=row["prompt"])["input_ids"]
             completion_ids = self.tokenizer(text=row["completion"], add_special_tokens=False)["input_ids"]
@@ -149,8 +159,20 @@ class DemonstrationTokenizer:
         ]
         return picture_inputs(self.processor, prompts, length, self.template_kwargs)
 
+    def _options(self, example: dict[str, Any]) -> dict[str, Any]:
+        """Arguments of the template for one row."""
+        if not self.tools_of:
+            return self.template_kwargs
+        name = example.get("environment")
+        if name not in self.tools_of or pictures_of(example):
+            raise ValueError(
+                f"a demonstration has environment={name!r} and {len(pictures_of(example))} pictures: with several "
+                f"environments give one of {', '.join(self.tools_of)}, and no pictures"
+            )
+        return {**self.template_kwargs, "tools": self.tools_of[name] or None}
+
     def _conversational(
-        self, prompt: list[dict], completion: list[dict], processor: Any
+        self, prompt: list[dict], completion: list[dict], processor: Any, options: dict[str, Any]
     ) -> tuple[list[int], list[int]]:
         known = ("text",) if processor is self.tokenizer else ("text", "image")
         for message in [*prompt, *completion]:
@@ -165,8 +187,8 @@ class DemonstrationTokenizer:
                     "imitate: keep assistant turns only"
                 )
         render = processor.apply_chat_template
-        prompt_text = render(prompt, tokenize=False, add_generation_prompt=True, **self.template_kwargs)
-        full_text = render([*prompt, *completion], tokenize=False, **self.template_kwargs)
+        prompt_text = render(prompt, tokenize=False, add_generation_prompt=True, **options)
+        full_text = render([*prompt, *completion], tokenize=False, **options)
         if full_text.startswith(prompt_text):
             completion_text = full_text[len(prompt_text) :]
         else:
@@ -186,8 +208,8 @@ class DemonstrationTokenizer:
         if processor is self.tokenizer:
             return tokenize(prompt_text), tokenize(completion_text)
         # As rollouts are: every picture becomes as many tokens as the model makes of it.
-        options = {"tokenize": True, "return_dict": True, "add_generation_prompt": True}
-        return render([prompt], **options, **self.template_kwargs)["input_ids"][0], tokenize(completion_text)
+        ids = render([prompt], tokenize=True, return_dict=True, add_generation_prompt=True, **options)["input_ids"][0]
+        return ids, tokenize(completion_text)
 
     def _close(self, ids: list[int]) -> list[int]:
         """End at the last EOS (templates may write a line break after it); append one where there is none."""

@@ -2,15 +2,12 @@
 
 import statistics
 
-from datasets import Dataset
 from transformers import AutoProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
-from ..amft_config import AMFTConfig
 from ..cli.arguments import Recipe
 from ..cli.data import RunData
 from ..compat import as_mapping
 from ..demonstrations.pictures import pictures_of
-from ..demonstrations.source_rotation import SOURCE
 from ..demonstrations.tokenizer import COMPLETION_IDS, PROMPT_IDS, STATUS, DemonstrationTokenizer
 from ..runtime.input_checks import needs_demonstrations
 from ..runtime.self_check import token_problems
@@ -21,30 +18,6 @@ from .rewards import check_rewards
 
 
 SCORED = 16
-
-
-def check_demonstration_set(args: AMFTConfig, data: RunData) -> list[Finding]:
-    """What policy and filter ask of the set as a whole. A run asks when its model is loaded."""
-    if not needs_demonstrations(args):
-        return []
-    dataset = data.train_dataset if data.demonstration_dataset is None else data.demonstration_dataset
-    indexed, found = isinstance(dataset, Dataset), []
-    if args.policy_class.per_source and not (indexed and SOURCE in dataset.column_names):
-        columns = f"the columns {sorted(dataset.column_names)}" if indexed else "a stream"
-        found.append(
-            problem(
-                f"mixing_policy={args.mixing_policy!r} needs demonstrations with a column {SOURCE!r}, found "
-                f"{columns}: add it or use mixing_policy='amft'"
-            )
-        )
-    if args.demonstration_min_reward is not None and not indexed:
-        found.append(
-            problem(
-                f"demonstration_min_reward={args.demonstration_min_reward} needs demonstrations that can be indexed, "
-                "got a stream: set dataset_streaming to false"
-            )
-        )
-    return found
 
 
 def load_processor(recipe: Recipe) -> tuple[ProcessorMixin | None, Finding | None]:

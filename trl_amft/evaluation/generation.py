@@ -5,10 +5,20 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from transformers import BatchEncoding, BatchFeature, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+from accelerate.utils import is_peft_model
+from transformers import (
+    BatchEncoding,
+    BatchFeature,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+)
 from trl.data_utils import prepare_multimodal_messages
 
 
+# What a model's generation settings say of tokens and of lengths.
+TOKENS, LENGTHS = ("bos_token_id", "eos_token_id", "pad_token_id"), ("max_length", "max_new_tokens")
 NO_TOKENIZER = "has no tokenizer that makes tokens of a text; put its files beside the weights, tokenizer.json for one"
 
 
@@ -25,6 +35,30 @@ def undisturbed(model: PreTrainedModel, seed: int) -> Iterator[None]:
         finally:
             for module, flag in training.items():
                 module.training = flag
+
+
+@contextmanager
+def bare_settings(model: PreTrainedModel, with_length: bool) -> Iterator[None]:
+    """
+    Without what a model's generation settings say of sampling, such as a penalty for repetitions: `generate` would
+    take from there whatever it is not told, which neither vLLM nor the rollouts of a training do.
+
+    Args:
+        model (`PreTrainedModel`):
+            Has its own settings again afterwards.
+        with_length (`bool`):
+            Keep its longest completion.
+    """
+    owner: Any = model
+    if is_peft_model(model):
+        owner = owner.get_base_model()
+    own = owner.generation_config
+    names = TOKENS + LENGTHS if with_length else TOKENS
+    owner.generation_config = GenerationConfig(**{name: getattr(own, name) for name in names})
+    try:
+        yield
+    finally:
+        owner.generation_config = own
 
 
 def text_tokenizer(reader: PreTrainedTokenizerBase | ProcessorMixin) -> PreTrainedTokenizerBase:
@@ -117,7 +151,8 @@ def generate(
     top_p: float = 1.0,
 ) -> list[list[int]]:
     """
-    One completion per prompt.
+    One completion per prompt, of the distribution that the arguments say, whatever the model's generation settings
+    say of sampling.
 
     Args:
         model (`PreTrainedModel`):
@@ -142,14 +177,20 @@ def generate(
     sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
     # As in training: a token that stands for a picture has no picture in an answer.
     picture = {"suppress_tokens": [model.config.image_token_id]} if "pixel_values" in inputs else {}
-    sequences = sampler.generate(
-        **inputs,
-        max_new_tokens=max_completion_length,
-        eos_token_id=eos_token_ids,
-        use_cache=True,
-        **picture,
-        **(sampling if temperature > 0 else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}),
-    )
+    length = {} if max_completion_length is None else {"max_new_tokens": max_completion_length}
+    with bare_settings(model, with_length=not length):
+        sequences = sampler.generate(
+            **inputs,
+            **length,
+            eos_token_id=eos_token_ids,
+            use_cache=True,
+            **picture,
+            **(
+                sampling
+                if temperature > 0
+                else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
+            ),
+        )
     completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     ends = [next((n for n, token in enumerate(ids) if token in eos_token_ids), len(ids)) for ids in completions]
     return [ids[: end + 1] for ids, end in zip(completions, ends, strict=True)]

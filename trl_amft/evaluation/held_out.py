@@ -74,7 +74,8 @@ def evaluate_held_out(
             Column `"prompt"` (a string, or a list of messages), plus the columns that the reward functions read; the
             column `"image"` or `"images"` where prompts have pictures.
         reward_funcs (`list[Callable]`):
-            Reward functions with TRL's signature. `None` in their result means "not applicable" and counts as 0.
+            Reward functions with TRL's signature; asynchronous ones are waited for, and `trainer_state` is `None`.
+            `None` in their result means "not applicable" and counts as 0.
         num_samples (`int`, *optional*, defaults to `4`):
             Samples per problem.
         max_completion_length (`int`, *optional*):

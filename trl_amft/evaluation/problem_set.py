@@ -52,7 +52,11 @@ class ProblemSet:
 
 
 def check_prompts(
-    problems: ProblemSet, reader: PreTrainedTokenizerBase | ProcessorMixin, checkpoint: Checkpoint, engine: str
+    problems: ProblemSet,
+    reader: PreTrainedTokenizerBase | ProcessorMixin,
+    checkpoint: Checkpoint,
+    engine: str,
+    template_kwargs: dict[str, Any],
 ) -> None:
     """
     Args:
@@ -64,6 +68,8 @@ def check_prompts(
             The model.
         engine (`str`):
             `"transformers"`, or `"vllm"`, which knows by itself how long a prompt may be.
+        template_kwargs (`dict[str, Any]`):
+            Arguments of the chat template.
 
     Raises:
         [`~trl_amft.evaluation.errors.EvaluationError`]: if there are pictures and the model reads none, if a chat
@@ -77,21 +83,25 @@ def check_prompts(
         )
     row = problems.dataset[0] if shown is None else shown
     if not isinstance(row["prompt"], str):
-        _check_template(problems.name, row, reader, checkpoint)
+        _check_template(problems.name, row, reader, checkpoint, template_kwargs)
     # How many tokens a picture takes is known when it has been read; the sampler looks at those prompts.
     if engine == "transformers" and shown is None:
-        _check_lengths(problems, reader, positions_of(checkpoint.config))
+        _check_lengths(problems, reader, positions_of(checkpoint.config), template_kwargs)
 
 
 def _check_template(
-    name: str, row: dict[str, Any], reader: PreTrainedTokenizerBase | ProcessorMixin, checkpoint: Checkpoint
+    name: str,
+    row: dict[str, Any],
+    reader: PreTrainedTokenizerBase | ProcessorMixin,
+    checkpoint: Checkpoint,
+    template_kwargs: dict[str, Any],
 ) -> None:
     if not reader.chat_template:
         raise EvaluationError(
             f"model={checkpoint.name!r} has no chat template, and set {name!r} is a chat; give --chat_template"
         )
     try:
-        tokenize_prompts(reader, [row["prompt"]], {}, [pictures_of(row)])
+        tokenize_prompts(reader, [row["prompt"]], template_kwargs, [pictures_of(row)])
     # Templates and processors fail in ways without a common base class.
     except Exception as error:
         raise EvaluationError(
@@ -101,11 +111,14 @@ def _check_template(
 
 
 def _check_lengths(
-    problems: ProblemSet, reader: PreTrainedTokenizerBase | ProcessorMixin, positions: int | None
+    problems: ProblemSet,
+    reader: PreTrainedTokenizerBase | ProcessorMixin,
+    positions: int | None,
+    template_kwargs: dict[str, Any],
 ) -> None:
     for start in range(0, len(problems.dataset) if positions is not None else 0, AT_ONCE):
         prompts = problems.dataset[start : start + AT_ONCE]["prompt"]
-        rendered = render_prompts(reader, prompts, {})
+        rendered = render_prompts(reader, prompts, template_kwargs)
         ids: Any = text_tokenizer(reader)(rendered, add_special_tokens=isinstance(prompts[0], str))
         for number, tokens in enumerate(ids["input_ids"], start=start + 1):
             if reason := too_long(len(tokens), positions):

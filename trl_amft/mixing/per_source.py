@@ -82,8 +82,12 @@ class AMFTSourcesPolicy(AMFTPolicy):
         """
         count = len(self.sources)
         directions = [(-1.0, float(count)), (-1.0, 0.0)][: min(count, 2)]
-        weights = (1.0 - sum(self.source_weights.values()), count * self.source_weights[self.sources[turn]])
-        return weights, directions
+        # Rounding may leave a sum of projected weights above 1.
+        explored = max(1.0 - sum(self.source_weights.values()), 0.0)
+        return (explored, count * self.source_weights[self.sources[turn]]), directions
+
+    def _total(self) -> float:
+        return min(sum(self.source_weights.values()), self.args.mu_max)
 
     def global_weight(self, signals: MixingSignals) -> float:
         found = signals.meta_gradient or {}
@@ -93,7 +97,7 @@ class AMFTSourcesPolicy(AMFTPolicy):
         numbers += [number for gradient in found.values() for number in (gradient.value, gradient.cosine)]
         if not all(map(math.isfinite, numbers)):
             self.skipped += 1
-            return sum(self.source_weights.values())
+            return self._total()
         self.updates += bool(found)
         self.skipped += not found
         count = len(self.sources)
@@ -109,7 +113,7 @@ class AMFTSourcesPolicy(AMFTPolicy):
             moved.append(self.source_weights[source] + self.args.mu_lr / estimates_per_window * step + entropy_step)
         projected = project(moved, self.args.mu_min / count, self.args.mu_max)
         self.source_weights = dict(zip(self.sources, projected, strict=True))
-        self.mu = sum(projected)
+        self.mu = self._total()
         return self.mu
 
     def metrics(self) -> dict[str, float]:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .study_figures import plot_accuracy, plot_curves, plot_weights
 from .study_regret import Regret, end_of_curve, regrets, rollouts_until, share_that_loses
-from .study_results import ORACLE, SeedMean, StudyResults, gather
+from .study_results import ORACLE, SeedMean, StudyResults, gather, three_digits
 from .study_sources import plot_sources, source_table
 
 
@@ -78,8 +78,7 @@ def study_page(study: "Study", results: StudyResults, rows: list[dict[str, Any]]
         "",
     ]
     if results.best_of:
-        named = ", ".join(f"{condition}: {policy}" for condition, policy in results.best_of.items())
-        lines += [f"`{ORACLE}` is the best in hindsight of {', '.join(study.oracle)} ({named}).", ""]
+        lines += [f"`{ORACLE}` is the best in hindsight of {_oracle(results)}.", ""]
     for name in (name for name in study.baselines if name in results.policies):
         lines += [f"## Difference to `{name}`, paired by seed", "", *_table(results, _difference(results, name)), ""]
     lines += _regret(results, "Regret")
@@ -130,6 +129,14 @@ def _table(results: StudyResults, cell) -> list[str]:
     return lines
 
 
+def _oracle(results: StudyResults) -> str:
+    """What the oracle chose from and what it chose, condition by condition: not all policies run in each."""
+    found: dict[str, list[str]] = {}
+    for condition, policies in results.chosen_from.items():
+        found.setdefault(", ".join(policies), []).append(f"{condition}: {results.best_of[condition]}")
+    return "; of ".join(f"{policies} ({', '.join(chosen)})" for policies, chosen in found.items())
+
+
 def _warm_ups(study: "Study", finished: list[dict[str, Any]]) -> list[str]:
     """Rows that should share a warm-up and do not, because it was made again on another machine."""
     starts = {run.name: run.start or run.name for run in study.runs}
@@ -172,7 +179,7 @@ def _regret_table(results: StudyResults, found: dict[str, Regret]) -> list[str]:
     head, rule, *rows = _table(results, cell)
     lines = [f"{head} worst |", f"{rule}---|"]
     for row, policy in zip(rows, results.policies, strict=True):
-        worst = f"{found[policy].by_condition[found[policy].worst].mean:+.3f}" if policy in found else "–"
+        worst = three_digits(found[policy].by_condition[found[policy].worst].mean, True) if policy in found else "–"
         lines.append(f"{row} {worst} |")
     return lines
 
@@ -198,15 +205,15 @@ def _reached(results: StudyResults, name: str):
 def _number(results: StudyResults, found: SeedMean | None, sign: bool = False) -> str:
     if found is None:
         return "–"
-    text = f"{found.mean:+.3f}" if sign else f"{found.mean:.3f}"
-    text = text if math.isnan(found.margin) else f"{text} ± {found.margin:.3f}"
+    text = three_digits(found.mean, sign)
+    text = text if math.isnan(found.margin) else f"{text} ± {three_digits(found.margin)}"
     return text if found.seeds == results.seeds else f"{text} (n = {found.seeds})"
 
 
 def _scored(results: StudyResults, name: str):
     def cell(policy: str, condition: str) -> str:
         values = [row["scores"][name] for row in results.cells.get((policy, condition), []) if name in row["scores"]]
-        return f"{sum(values) / len(values):.3f}" if values else "–"
+        return three_digits(sum(values) / len(values)) if values else "–"
 
     return cell
 

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 from statistics import NormalDist, fmean, stdev
 from typing import Any
@@ -69,6 +70,23 @@ def read_results(path: str | Path, keys: Collection[str] = ("name",)) -> list[di
     return list(rows.values())
 
 
+def three_digits(value: float, sign: bool = False) -> str:
+    """
+    A number of a report. A mean of .3335 prints as 0.334, although its sum may be a little less in binary.
+
+    Args:
+        value (`float`):
+            The number.
+        sign (`bool`, *optional*, defaults to `False`):
+            Whether a sign is printed before positive numbers as well.
+
+    Returns:
+        `str`
+    """
+    rounded = Decimal(f"{value:.6f}").quantize(Decimal("0.001"), ROUND_HALF_UP)
+    return f"{rounded:+}" if sign else str(rounded)
+
+
 def append_result(path: str | Path, row: dict[str, Any]) -> None:
     """
     Append a line to the results of a study.
@@ -123,6 +141,8 @@ class StudyResults:
             Seeds that could not be run by policy, condition and reason.
         best_of (`dict[str, str]`):
             By condition, which policy the oracle row stands for.
+        chosen_from (`dict[str, list[str]]`):
+            By condition, the policies among which that one is the best.
     """
 
     policies: list[str]
@@ -130,6 +150,7 @@ class StudyResults:
     cells: dict[tuple[str, str], list[dict[str, Any]]]
     refused: dict[tuple[str, str, str], list[int]]
     best_of: dict[str, str]
+    chosen_from: dict[str, list[str]]
 
     @property
     def seeds(self) -> int:
@@ -189,17 +210,18 @@ def gather(rows: list[dict[str, Any]], policies: list[str], conditions: list[str
         most = max(map(len, rates.values()))
         whole = [found for found in rates.values() if len(found) == most]
         cells[pair] = sorted(max(whole, key=_mean_accuracy), key=lambda row: row["seed"])
-    best_of = {}
+    best_of, chosen_from = {}, {}
     for condition in conditions:
         found = {name: cells[name, condition] for name in oracle if (name, condition) in cells}
         if found:
             most = max(map(len, found.values()))
-            full = [name for name in found if len(found[name]) == most]
-            best = max(full, key=lambda name: _mean_accuracy(found[name]))
+            chosen_from[condition] = [name for name in found if len(found[name]) == most]
+            best = max(chosen_from[condition], key=lambda name: _mean_accuracy(found[name]))
             best_of[condition], cells[ORACLE, condition] = best, found[best]
     seen = {name for pair in cells for name in pair}
     order = [name for name in [*policies, ORACLE] if name in seen]
-    return StudyResults(order, [name for name in conditions if name in seen], cells, refused, best_of)
+    ran = [name for name in conditions if name in seen]
+    return StudyResults(order, ran, cells, refused, best_of, chosen_from)
 
 
 def _mean_accuracy(rows: Iterable[dict[str, Any]]) -> float:

@@ -8,7 +8,7 @@ from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from .study_figures import FONT_SIZE, PANEL, dress, save
-from .study_results import StudyResults
+from .study_results import StudyResults, three_digits
 
 
 CURVES = "source_curves"
@@ -48,7 +48,7 @@ def source_table(results: StudyResults) -> list[str]:
                 weights = [weight for _, weight in curve]
                 later = weights[len(weights) // 2 :]
                 begin = f"| `{policy}` | {condition} | {row['seed']} | {source} |"
-                lines.append(f"{begin} {fmean(weights):.3f} | {fmean(later):.3f} |")
+                lines.append(f"{begin} {three_digits(fmean(weights))} | {three_digits(fmean(later))} |")
     return lines if len(lines) > 2 else []
 
 

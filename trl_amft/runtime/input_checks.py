@@ -8,17 +8,23 @@ from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
 from packaging.version import Version
 from transformers import PreTrainedTokenizerBase
+from transformers.training_args import OptimizerNames
 
 from ..amft_config import AMFTConfig
 from ..compat import DEEPSPEED_MIN
+from ..demonstrations.source_rotation import SOURCE
 from ..evaluation.generation import NO_TOKENIZER, makes_tokens
 from ..rollouts.advantage_baseline import baseline_column, check_baseline_column
 
 
 GRPO_ONLY = "set mixing_policy='fixed' and mu_init=0 to train without any"
+# They step inside the backward pass; the others whose names end so do as well.
+STEP_IN_BACKWARD = ("lomo", "adalomo", "layerwise")
 
 
-def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, validation_dataset) -> None:
+def check_arguments(
+    args: AMFTConfig, train_dataset, demonstration_dataset, validation_dataset, environment_factory=None
+) -> None:
     """
     Checks before a model is loaded.
 
@@ -55,6 +61,16 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
             f"put them into the column {args.demonstration_column!r} of train_dataset instead of a "
             "`demonstration_dataset`"
         )
+    if needs_demonstrations(args):
+        _check_set(args, train_dataset if demonstration_dataset is None else demonstration_dataset)
+        name = OptimizerNames(args.optim).value
+        if name.endswith(STEP_IN_BACKWARD):
+            raise ValueError(
+                f"optim={name!r} steps inside the backward pass, before the two gradients are mixed: set "
+                "optim='adamw_torch'"
+            )
+        if environment_factory is not None:
+            _check_environments(args)
     check_baseline_column(args, train_dataset)
     if args.remove_unused_columns and (args.policy_class.paired or baseline_column(args) is not None):
         reader = (
@@ -69,15 +85,55 @@ def check_arguments(args: AMFTConfig, train_dataset, demonstration_dataset, vali
         if not isinstance(validation_dataset, Dataset):
             raise ValueError(
                 f"meta_gradient='validation' needs a `validation_dataset`, got {type(validation_dataset).__name__}: "
-                "pass a Dataset of held-out prompts with the columns that the rewards read, or use "
-                "meta_gradient='lagged'"
+                f"pass a Dataset of held-out prompts with the columns that the rewards read, or use {_lagged(args)}"
             )
         if "prompt" not in validation_dataset.column_names:
             raise ValueError(
                 f"validation_dataset: found columns {validation_dataset.column_names}, expected 'prompt': rename one"
             )
         if len(validation_dataset) == 0:
-            raise ValueError("validation_dataset is empty: give held-out prompts, or use meta_gradient='lagged'")
+            raise ValueError(f"validation_dataset is empty: give held-out prompts, or use {_lagged(args)}")
+
+
+def _check_set(args: AMFTConfig, demonstrations: Dataset | IterableDataset | None) -> None:
+    """What policy and filter ask of the set as a whole."""
+    indexed = isinstance(demonstrations, Dataset)
+    columns = (demonstrations.column_names if demonstrations is not None else None) or []
+    if args.policy_class.per_source and not (indexed and SOURCE in columns):
+        found = f"the columns {sorted(columns)}" if indexed else "a stream"
+        raise ValueError(
+            f"mixing_policy={args.mixing_policy!r} needs demonstrations with a column {SOURCE!r}, found {found}: add "
+            "it or use mixing_policy='amft'"
+        )
+    if args.demonstration_min_reward is not None and not indexed:
+        raise ValueError(
+            f"demonstration_min_reward={args.demonstration_min_reward} needs demonstrations that can be indexed, got "
+            "an IterableDataset: load them without streaming"
+        )
+
+
+def _lagged(args: AMFTConfig) -> str:
+    """The remedy without held-out prompts; the paper's policy sets `meta_gradient` itself."""
+    return "mixing_policy='amft'" if args.mixing_policy == "amft_paper" else "meta_gradient='lagged'"
+
+
+def _check_environments(args: AMFTConfig) -> None:
+    """An environment rewards only what is played in it, and what is played there leaves traces."""
+    if args.needs_validation:
+        raise ValueError(
+            f"meta_gradient='validation' would leave traces in an environment (environment_factory): use "
+            f"{_lagged(args)}"
+        )
+    if args.policy_class.scores_demonstrations:
+        raise ValueError(
+            f"mixing_policy={args.mixing_policy!r} needs the rewards of demonstrations, which an environment "
+            "(environment_factory) cannot give: take another policy"
+        )
+    if args.demonstration_min_reward is not None:
+        raise ValueError(
+            f"demonstration_min_reward={args.demonstration_min_reward} needs the rewards of demonstrations, which an "
+            "environment (environment_factory) cannot give: leave it unset"
+        )
 
 
 def needs_demonstrations(args: AMFTConfig) -> bool:
@@ -152,6 +208,11 @@ def check_distributed(state: AcceleratorState, args: AMFTConfig) -> None:
     """
     if not needs_demonstrations(args):
         return
+    if state.mixed_precision == "fp16":
+        raise ValueError(
+            "mixed_precision='fp16' of the launcher is not supported: gradients would carry the loss scale into the "
+            "meta-gradient; use bf16 or no"
+        )
     fsdp_plugin, deepspeed_plugin = getattr(state, "fsdp_plugin", None), state.deepspeed_plugin
     if fsdp_plugin is not None and fsdp_plugin.fsdp_version != 2:
         raise ValueError(
@@ -208,10 +269,10 @@ def check_validation(trainer, num_prompts: int) -> None:
         `ValueError`: for what the validation gradient cannot score, and for prompts that do not divide.
     """
     if trainer._is_vlm:
-        raise ValueError("meta_gradient='validation' does not score images: use meta_gradient='lagged'")
-    if trainer.environments is not None or trainer.rollout_func is not None:
+        raise ValueError(f"meta_gradient='validation' does not score images: use {_lagged(trainer.args)}")
+    if trainer.rollout_func is not None:
         raise ValueError(
-            "meta_gradient='validation' would leave traces in an environment or rollout function: use 'lagged'"
+            f"meta_gradient='validation' would leave traces in a rollout function: use {_lagged(trainer.args)}"
         )
     generations, world = trainer.args.num_generations, trainer.accelerator.num_processes
     if (num_prompts * generations) % world:

@@ -65,21 +65,17 @@ def filter_by_reward(trainer: "AMFTTrainer") -> None:
     Apply `demonstration_min_reward`: what a verifier can filter is filtered, once.
 
     Raises:
-        `ValueError`: if nothing is left, or the set is streamed.
+        `ValueError`: if the demonstrations cannot be scored, or none is left.
     """
     threshold, demonstrations = trainer.args.demonstration_min_reward, trainer.demonstrations
     assert threshold is not None, "the trainer has looked"
-    if not isinstance(demonstrations, MapDemonstrations):
-        raise ValueError(
-            f"demonstration_min_reward={threshold} needs demonstrations that can be indexed, got an IterableDataset: "
-            "load them without streaming"
-        )
+    assert isinstance(demonstrations, MapDemonstrations), "check_arguments says so"
     try:
         rewards = score_demonstrations(trainer, demonstrations.sample(len(demonstrations)))
     except Exception as error:
         raise ValueError(
-            f"demonstration_min_reward={threshold}: the demonstrations cannot be scored ({_cause(error)}): give them "
-            "the columns that the rewards read, or leave it unset"
+            f"demonstration_min_reward={threshold}: the demonstrations cannot be scored ({cause_of(error)}): give "
+            "them the columns that the rewards read, or leave it unset"
         ) from error
     kept = reaches(torch.tensor(rewards), threshold).nonzero().flatten().tolist()
     demonstrations.keep(kept, "low_reward")
@@ -98,6 +94,11 @@ def run_self_check(trainer: "AMFTTrainer") -> list[str]:
     assert demonstrations is not None, "the trainer has looked"
     rows = demonstrations.sample(SAMPLE_SIZE)
     problems = [*token_problems(trainer._tokenizer, trainer.args, rows), *_overlap_problems(trainer)]
+    if trainer.args.beta and trainer.args.sft_warmup_steps:
+        problems.append(
+            f"beta={trainer.args.beta} pulls the model back to what it was before the warm-up of sft_warmup_steps="
+            f"{trainer.args.sft_warmup_steps}: set beta=0, or warm up in a run of its own and start from its model"
+        )
     lines = ["AMFT start-up check", f"  versions: {_versions()}", *_batch_lines(trainer)]
     lines += _set_lines(trainer, demonstrations.counts, rows)
     rewards, failure = _rewards(trainer, rows)
@@ -228,14 +229,14 @@ def _overlap_problems(trainer: "AMFTTrainer") -> list[str]:
     return problems
 
 
-def _cause(error: Exception) -> str:
+def cause_of(error: Exception) -> str:
     """One line on what failed in a reward function."""
     cause = error.__cause__ or error
     return f"{type(cause).__name__}: {cause}".splitlines()[0]
 
 
 def _rewards(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> tuple[list[float], str | None]:
-    if trainer.environments is not None:
+    if trainer.environment_factories is not None:
         return [], "they come from an environment"
     if not rows:
         return [], None
@@ -243,7 +244,7 @@ def _rewards(trainer: "AMFTTrainer", rows: list[dict[str, Any]]) -> tuple[list[f
     try:
         rewards = score_demonstrations(trainer, rows)
     except Exception as error:  # A demonstration set may lack the columns that a reward needs.
-        return [], _cause(error)
+        return [], cause_of(error)
     finally:
         torch.set_rng_state(generator_state)
     return [reward for reward in rewards if not math.isnan(reward)], None

@@ -29,7 +29,7 @@ SMOKE_KWARGS: dict[str, dict[str, Any]] = {
     "maths": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 4},
     "prefixes": {"dataset": "synthetic", "train_problems": 16, "held_out_problems": 1},
     "twenty_questions": {"dialogues": None, "scripted": 16},
-    "virl": {"routes": "synthetic", "imagery": None, "seed": 6, "train_routes": 4, "held_out_routes": 1},
+    "virl": {"routes": "synthetic", "imagery": None, "seed": 5, "train_routes": 4, "held_out_routes": 1},
 }
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "null"}

@@ -181,6 +181,7 @@ def load_countdown(
         ),
         reward_funcs=[reward_func],
         demonstration_dataset=Dataset.from_list(demonstration_rows),
+        problem_of=lambda row: Problem(tuple(sorted(row["numbers"])), row["target"]),
     )
 
 

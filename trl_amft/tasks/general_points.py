@@ -157,6 +157,7 @@ def load_general_points(
         held_out_dataset=_dataset(held_out_rows),
         reward_funcs=[update_wrapper(reward, general_points_reward)],
         demonstration_dataset=_dataset(demonstrations),
+        problem_of=lambda row: tuple(sorted(row["cards"])),
     )
 
 

@@ -93,7 +93,7 @@ def as_tool_calls(demonstrations: Dataset) -> Dataset:
         (user,) = row["prompt"]
         words, brace, rest = completion_text(row["completion"]).partition("{")
         call = {"type": "function", "function": {"name": "submit_answer", "arguments": {"answer": brace + rest}}}
-        # A turn without words would count as no demonstration.
+        # Templates differ in what they make of a turn without words.
         message = {"role": "assistant", "content": words.strip() or SUBMITTING, "tool_calls": [call]}
         return row | {"prompt": [{**user, "content": user["content"] + HINT}], "completion": [message]}
 

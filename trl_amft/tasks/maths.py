@@ -14,11 +14,12 @@ from trl.import_utils import is_math_verify_available
 from ..grading import maths_reward
 from .maths_preparation import plain, problem_of
 from .maths_rows import load_rows, to_form
-from .maths_synthetic import synthetic_rows
+from .maths_synthetic import MOST, synthetic_rows
 from .task import Task
 
 
 SYNTHETIC = "synthetic"
+SYNTHETIC_PROBLEMS = 1000
 
 
 def load_maths(
@@ -45,8 +46,8 @@ def load_maths(
         train_problems (`int`, *optional*):
             How many training problems to keep. All of them if not given; 1,000 synthetic ones.
         held_out_problems (`int`, *optional*, defaults to `500`):
-            How many problems are held out. Rows whose problems differ in no more than spaces, dollar signs and
-            capitals are one problem.
+            How many problems are held out; which ones does not depend on `train_problems`. Rows whose problems differ
+            in no more than spaces, dollar signs and capitals are one problem.
 
     Returns:
         `Task`: columns `"prompt"` (conversational), `"demonstration"` (messages, or `None`) and `"solution"` (the
@@ -58,9 +59,12 @@ def load_maths(
     if not is_math_verify_available():
         raise ValueError("the rewards need math-verify: run `pip install 'trl_amft[math]'`")
     if dataset == SYNTHETIC:
-        rows = Dataset.from_list(synthetic_rows((train_problems or 1000) + held_out_problems, seed))
+        # What is held out is drawn from as many problems whatever is trained on; further ones are for training.
+        pool = min(SYNTHETIC_PROBLEMS + held_out_problems, MOST)
+        rows = Dataset.from_list(synthetic_rows(max(pool, (train_problems or 0) + held_out_problems), seed))
     else:
         rows = load_rows(dataset, split, config, alternative=f", or {SYNTHETIC!r}")
+        pool = len(rows)
     rows = to_form(dataset, rows, seed).remove_columns(["level", "subject"])
 
     # Rows are divided by problem, so that none is on both sides.
@@ -73,8 +77,9 @@ def load_maths(
             f"held_out_problems={held_out_problems} and train_problems={train_problems} ask for at least {wanted} "
             f"problems, dataset={dataset!r} has {len(problems)}; lower them"
         )
-    groups = list(problems.values())
-    random.Random(f"maths {seed}").shuffle(groups)
+    drawn = [group for group in problems.values() if group[0] < pool]
+    random.Random(f"maths {seed}").shuffle(drawn)
+    groups = drawn + list(problems.values())[len(drawn) :]
     end = None if train_problems is None else held_out_problems + train_problems
     return Task(
         train_dataset=rows.select([index for group in groups[held_out_problems:end] for index in group]),
@@ -82,4 +87,5 @@ def load_maths(
             "demonstration"
         ),
         reward_funcs=[maths_reward],
+        problem_of=lambda row: plain(problem_of(row["prompt"])),
     )

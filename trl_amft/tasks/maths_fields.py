@@ -21,6 +21,11 @@ TARGET = ("target", "demonstration")
 LEVEL = ("level", "Level", "difficulty")
 SUBJECT = ("subject", "Subject", "type", "subfield", "category")
 
+# Solutions of DeepSeek-R1 beside that of a human, each with a mark by math-verify or by a model that judges.
+GENERATIONS, MARKS = "generations", ("correctness_math_verify", "correctness_llama")
+# What NuminaMath writes where there is no answer to compare with.
+NO_ANSWER = ("proof", "notfound")
+
 # How GSM8K marks its answers, and the sums that its solutions note for a calculator.
 MARK = "####"
 CALCULATOR = re.compile(r"<<[^<>]*>>")
@@ -112,6 +117,8 @@ def _answer(row: dict[str, Any]) -> tuple[str, str | None]:
         box = last_box(solution, len(solution))
         return (box or "").strip(), None
     text = str(value).strip()
+    if text.casefold() in NO_ANSWER:
+        return "", None
     if MARK in text:
         worked, _, text = text.rpartition(MARK)
         return text.strip().replace(",", ""), CALCULATOR.sub("", worked).strip()
@@ -122,13 +129,21 @@ def _demonstration(row: dict[str, Any], worked: str | None, answer: str) -> list
     target = _first(row, TARGET)
     if isinstance(target, list):
         return _messages(target, _name(row, TARGET))
-    text = str(target or worked or _joined(_first(row, SOLUTION))).strip()
+    text = str(target or _marked(row) or worked or _joined(_first(row, SOLUTION))).strip()
     # A column `solution` with nothing but the answer shows no way to it.
     if not text or not answer or text.strip("$. ") in (answer, framed(answer)):
         return None
     if last_box(text, len(text)) is None:
         text = f"{text}\n\nThe answer is \\boxed{{{gold_answer(answer)}}}."
     return [{"role": "assistant", "content": text}]
+
+
+def _marked(row: dict[str, Any]) -> str | None:
+    """The first of several solutions that is marked as right."""
+    solutions, marks = row.get(GENERATIONS), _first(row, MARKS)
+    if not isinstance(solutions, list) or not isinstance(marks, list):
+        return None
+    return next((text for text, right in zip(solutions, marks, strict=False) if right and text), None)
 
 
 def _first(row: dict[str, Any], names: tuple[str, ...]) -> Any:

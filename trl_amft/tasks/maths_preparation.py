@@ -5,7 +5,7 @@ demonstrations that end in another answer, or are too long, are taken away.
 import json
 import re
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,9 @@ from ..grading.undone import problem_text
 
 
 BATCH = 256
+EXCLUDED = "in an excluded set"
+# Characters from which on a problem is told from others wherever it stands in a prompt.
+TELLING = 40
 
 
 @dataclass
@@ -61,7 +64,8 @@ def prepare(
         grader ([`~trl_amft.grading.Grader`]):
             Says whether a demonstration ends in the right answer.
         excluded (`Iterable[str]`, *optional*):
-            Problems that must not be trained on, in any of the forms that [`plain`] makes one.
+            Problems that must not be trained on, in any of the forms that [`plain`] makes one; long ones also where
+            a prompt says more than the problem.
         max_length (`int`, *optional*):
             Longest demonstration.
         length (`Callable[[str], int]`, *optional*):
@@ -75,14 +79,14 @@ def prepare(
         [`Preparation`]
     """
     done, kept = Preparation(), []
-    excluded = {plain(problem) for problem in excluded}
+    is_excluded = _finder({plain(problem) for problem in excluded})
     for row in rows:
         done.read += 1
         problem = plain(problem_of(row["prompt"]))
         if not row["solution"]:
             done.dropped["no problem or no answer"] += 1
-        elif problem in excluded:
-            done.dropped["in an excluded set"] += 1
+        elif is_excluded(problem):
+            done.dropped[EXCLUDED] += 1
         else:
             kept.append((problem, row))
     # Of rows with the same problem the first whose demonstration stays, otherwise the first.
@@ -118,6 +122,24 @@ def prepare(
             done.demonstrations_dropped[reason] += 1
         done.rows.append(_written(row, reason is None, source, len(done.rows)))
     return done
+
+
+def _finder(excluded: set[str]) -> Callable[[str], bool]:
+    """Whether a problem is one of these, or holds one of `TELLING` characters or more."""
+    by_start: dict[str, list[str]] = defaultdict(list)
+    for problem in excluded:
+        if len(problem) >= TELLING:
+            by_start[problem[:TELLING]].append(problem)
+
+    def finds(problem: str) -> bool:
+        # Looked up by their beginnings, as to search for each of thousands in each row takes minutes.
+        return problem in excluded or any(
+            problem.startswith(found, place)
+            for place in range(len(problem) - TELLING + 1 if by_start else 0)
+            for found in by_start.get(problem[place : place + TELLING], ())
+        )
+
+    return finds
 
 
 def problem_of(prompt: list[dict[str, str]]) -> str:

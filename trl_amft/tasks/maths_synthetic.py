@@ -13,6 +13,8 @@ from typing import Any
 
 SYSTEM_PROMPT = "Think step by step between <think> and </think>, then put the final answer in \\boxed{}."
 
+MOST = 10_000
+
 # As in the dataset, some problems have no demonstration.
 WITHOUT_TARGET = 8
 
@@ -31,8 +33,8 @@ def synthetic_rows(count: int, seed: int = 0) -> list[dict[str, Any]]:
         `list[dict[str, Any]]`: rows with `data_source`, `prompt`, `target` (`None` in one of eight rows), `ability`,
         `reward_model` and `extra_info`.
     """
-    if not 1 <= count <= 10_000:
-        raise ValueError(f"count={count} must lie between 1 and 10,000, of which there are different problems")
+    if not 1 <= count <= MOST:
+        raise ValueError(f"count={count} must lie between 1 and {MOST:,}, of which there are different problems")
     rng = random.Random(f"maths {seed}")
     rows: dict[str, dict[str, Any]] = {}
     while len(rows) < count:

@@ -150,4 +150,5 @@ def load_prefixes(
         train_dataset=rows.select(sides[False]),
         held_out_dataset=rows.select(sides[True]).remove_columns("demonstration"),
         reward_funcs=[reward],
+        problem_of=lambda row: row["row"] if dataset == SYNTHETIC else plain(problem_text(row[PROBLEM_PROMPT])),
     )

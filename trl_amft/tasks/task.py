@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from datasets import Dataset
 
@@ -21,9 +22,13 @@ class Task:
             column, a list of floats back.
         demonstration_dataset (`Dataset`, *optional*):
             Columns `"prompt"`, `"completion"` and `"demonstration_source"` (what kind of demonstration the row is).
+        problem_of (`Callable[[dict[str, Any]], Any]`, *optional*):
+            What the rows of one problem have in common, in `train_dataset` and in `demonstration_dataset`. Their
+            prompt if not given.
     """
 
     train_dataset: Dataset
     held_out_dataset: Dataset
     reward_funcs: list[Callable]
     demonstration_dataset: Dataset | None = None
+    problem_of: Callable[[dict[str, Any]], Any] | None = None

@@ -57,7 +57,7 @@ def load_virl(
         held_out (`str`, *optional*, defaults to `"in_distribution"`):
             Which split is `held_out_dataset`: `"in_distribution"` or `"rule"`. The training routes are the same.
         held_out_routes (`int`, *optional*, defaults to `48`):
-            Routes in each of the two.
+            Routes in each of the two. Which ones does not depend on `train_routes`.
         train_routes (`int`, *optional*):
             Routes to train on. All the others of a file if not given; 500 synthetic ones.
         imagery (`str`, *optional*):
@@ -83,10 +83,14 @@ def load_virl(
     """
     _check_arguments(**locals())
     if routes == SYNTHETIC:
+        # What is held out is drawn from as many routes whatever is trained on; further ones are for training.
+        pool = SYNTHETIC_ROUTES + 2 * held_out_routes
+        count = max(pool, (train_routes or 0) + 2 * held_out_routes)
         # As text first, so that both kinds of routes go through the same reader.
-        found = list(map(read_route, synthetic_routes((train_routes or SYNTHETIC_ROUTES) + 2 * held_out_routes, seed)))
+        found = list(map(read_route, synthetic_routes(count, seed)))
     else:
         found = load_routes(routes)
+        pool = len(found)
     wanted = 2 * held_out_routes + (train_routes or 1)
     # A route that is there twice is one.
     firsts: dict[str, int] = {}
@@ -98,7 +102,9 @@ def load_virl(
             f"held_out_routes={held_out_routes} and train_routes={train_routes} ask for at least {wanted} routes, "
             f"routes={routes!r} has {len(order)}; lower them"
         )
-    random.Random(f"virl {seed}").shuffle(order)
+    drawn = [number for number in order if number < pool]
+    random.Random(f"virl {seed}").shuffle(drawn)
+    order = drawn + order[len(drawn) :]
     parts = {"in_distribution": order[:held_out_routes], "rule": order[held_out_routes : 2 * held_out_routes]}
     train = order[2 * held_out_routes :][:train_routes]
     places = {number: positions(found[number], random.Random(f"virl {seed} {number}")) for number in order}
@@ -156,6 +162,7 @@ def load_virl(
         held_out_dataset=_dataset(rows(held_out_steps, HELD_OUT[held_out])),
         reward_funcs=[update_wrapper(reward, virl_reward)],
         demonstration_dataset=_dataset(demonstrations),
+        problem_of=lambda row: row["route"],
     )
 
 

@@ -1,0 +1,59 @@
+"""The tables of docs/results.md hold the numbers of the reports, which are made from the lines of the runs."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows_of(path):
+    """Heading, head and cells of each row of each table."""
+    heading, head = "", None
+    for line in path.read_text().splitlines():
+        if line.startswith("#"):
+            heading = line.strip("# ")
+        if not line.startswith("|"):
+            head = None
+            continue
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if head is None:
+            head = cells
+        elif set("".join(cells)) - set("-: "):
+            yield heading, head, cells
+
+
+def short(number):
+    """As the page writes it: .334 and −.031."""
+    return re.sub(r"(?<!\d)0\.", ".", number).replace("-", "−")
+
+
+@pytest.mark.parametrize("study", ["core", "virl"])
+def test_tables_agree_with_the_report(study):
+    reported = {}
+    for heading, head, cells in rows_of(ROOT / "docs" / "results" / study / "report.md"):
+        kind = re.match(r"Final held-out accuracy|Difference to `(\w+)`", heading)
+        if kind:
+            for condition, cell in zip(head[1:], cells[1:], strict=True):
+                name = (heading if kind[1] is None else kind[1], cells[0].strip("`"), condition.strip("`"))
+                reported[name] = short(cell)
+    conditions = {condition for _, _, condition in reported}
+    headings = {heading for heading, _, _ in reported if " " in heading}
+    compared = 0
+    for _, head, cells in rows_of(ROOT / "docs" / "results.md"):
+        policy, minus = re.match(r"(?:`([\w.]+)`)?(?: − `(\w+)`)?", cells[0]).groups()
+        condition = None
+        for title, cell in zip(head[1:], cells[1:], strict=True):
+            condition = title.strip("`") if title.strip("`") in conditions else condition
+            if condition is None or "±" not in cell:
+                continue
+            baseline = re.fullmatch(r"− `(\w+)`", title)
+            baseline = baseline[1] if baseline else minus
+            names = headings if baseline is None else {baseline}
+            found = {reported.get((name, policy, condition), "") for name in names} - {""}
+            # Further rewards are reported without an interval; not every difference is.
+            assert not found or found & {cell, cell.split(" ± ")[0]}, (policy, condition, title, cell, found)
+            compared += bool(found)
+    assert compared > 20
