@@ -147,14 +147,12 @@ class HeldOutEvaluation(TrainerCallback):
     def _tell(self, failures: list[tuple[str, Exception]]) -> None:
         """Raise on every process what failed on any."""
         # Brings the trainer, and with it vLLM.
-        from ..rollouts.reward_errors import RewardError
+        from ..rollouts.reward_errors import RewardError, failure_line
 
-        accelerator = self.trainer.accelerator
-        where = f"process {accelerator.process_index}: " if accelerator.num_processes > 1 else ""
         lines = gather_object(
             [
                 f"the reward function {name!r} failed in a held-out evaluation "
-                f"({where}{f'{type(error).__name__}: {error}'.splitlines()[0]})"
+                f"({failure_line(self.trainer.accelerator, error)})"
                 for name, error in failures
             ]
         )

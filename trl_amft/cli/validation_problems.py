@@ -7,11 +7,8 @@ from typing import Any
 
 from datasets import Dataset, IterableDataset
 
-from ..demonstrations.pictures import pictures_digest
+from ..demonstrations.pictures import PICTURE_COLUMNS, pictures_digest
 from .usage import UsageError
-
-
-PICTURES = ("image", "images")
 
 
 def prompt_of(row: dict[str, Any]) -> str:
@@ -53,9 +50,9 @@ def set_aside(
 
     def problems(rows: Dataset) -> list[Any]:
         if problem_of is None:
-            return [prompt_of(row) for row in _only(rows, "prompt", "messages", *PICTURES)]
+            return [prompt_of(row) for row in _only(rows, "prompt", "messages", *PICTURE_COLUMNS)]
         # Without their pictures, which would be decoded.
-        return [problem_of(row) for row in _only(rows, *set(rows.column_names).difference(PICTURES))]
+        return [problem_of(row) for row in _only(rows, *set(rows.column_names).difference(PICTURE_COLUMNS))]
 
     def others(rows: Dataset, found: list[Any]) -> Dataset:
         return rows.select([index for index, problem in enumerate(found) if problem not in chosen])

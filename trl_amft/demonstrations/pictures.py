@@ -15,6 +15,8 @@ from transformers import ProcessorMixin
 from trl.data_utils import prepare_multimodal_messages
 
 
+# Columns of a row with one picture, and with a list of them.
+PICTURE_COLUMNS = ("image", "images")
 # What processors tell about every token, besides its id.
 TOKEN_FIELDS = ("token_type_ids", "mm_token_type_ids")
 

@@ -31,7 +31,6 @@ class SourceRotation:
             Gives the steps of the warm-up.
         demonstrations ([`~trl_amft.demonstrations.source.MapDemonstrations`]):
             All of them, with a column `demonstration_source`.
-
     """
 
     def __init__(self, args: "AMFTConfig", demonstrations):

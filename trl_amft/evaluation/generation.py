@@ -174,7 +174,9 @@ def generate(
     inputs: Any = prompts.to(model.device)
     # Mixed into the classes of the models, which type checkers do not see.
     sampler: Any = model
-    sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
+    sampling: dict[str, Any] = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": top_p}
+    if temperature <= 0:
+        sampling = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
     # As in training: a token that stands for a picture has no picture in an answer.
     picture = {"suppress_tokens": [model.config.image_token_id]} if "pixel_values" in inputs else {}
     length = {} if max_completion_length is None else {"max_new_tokens": max_completion_length}
@@ -185,11 +187,7 @@ def generate(
             eos_token_id=eos_token_ids,
             use_cache=True,
             **picture,
-            **(
-                sampling
-                if temperature > 0
-                else {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-            ),
+            **sampling,
         )
     completions = sequences[:, inputs["input_ids"].shape[1] :].tolist()
     ends = [next((n for n, token in enumerate(ids) if token in eos_token_ids), len(ids)) for ids in completions]

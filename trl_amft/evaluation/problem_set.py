@@ -7,7 +7,7 @@ from typing import Any
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from ..demonstrations.pictures import pictures_of
+from ..demonstrations.pictures import PICTURE_COLUMNS, pictures_of
 from .checkpoint import Checkpoint
 from .errors import EvaluationError, unanswerable
 from .generation import render_prompts, text_tokenizer, tokenize_prompts
@@ -46,7 +46,7 @@ class ProblemSet:
 
     def first_with_pictures(self) -> dict[str, Any] | None:
         """The first row that has pictures."""
-        if {"image", "images"}.isdisjoint(self.dataset.column_names):
+        if set(PICTURE_COLUMNS).isdisjoint(self.dataset.column_names):
             return None
         return next((row for row in self.dataset if pictures_of(row)), None)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ..demonstrations.pictures import pictures_digest, pictures_of
+from ..demonstrations.pictures import PICTURE_COLUMNS, pictures_digest, pictures_of
 from ..grading.answer_keys import answer_key
 from .errors import EvaluationError, unanswerable
 from .samplers import PromptError, Sample, Sampler, derived_seed
@@ -109,7 +109,7 @@ def problem_id(row: dict[str, Any]) -> str:
     """Short hash of a problem with its pictures and all that its rewards read."""
     shown = pictures_digest(row)
     if shown:
-        row = {key: value for key, value in row.items() if key not in ("image", "images")} | {"pictures": shown}
+        row = {key: value for key, value in row.items() if key not in PICTURE_COLUMNS} | {"pictures": shown}
     return hashlib.sha256(json.dumps(row, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 

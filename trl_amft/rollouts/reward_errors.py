@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 from trl import GRPOTrainer
@@ -47,14 +48,17 @@ def guarded_rewards(trainer: GRPOTrainer, compute: Callable[[], Tensor]) -> Tens
         trainer.reward_funcs = functions
     infinite = rewards.isinf().any(dim=0)
     if infinite.any():
-        accelerator = trainer.accelerator
-        where = f"process {accelerator.process_index}: " if accelerator.num_processes > 1 else ""
-        own = [where + f"{type(error).__name__}: {error}".splitlines()[0] for error in failures]
-        causes = gather_object(own)
+        causes = gather_object([failure_line(trainer.accelerator, error) for error in failures])
         name = trainer.reward_func_names[int(infinite.nonzero()[0])]
         what = f"failed ({causes[0]})" if causes else "returned inf: return finite rewards"
         raise RewardError(f"the reward function {name!r} {what}") from (failures[0] if failures else None)
     return rewards
+
+
+def failure_line(accelerator: Accelerator, error: Exception) -> str:
+    """Class and first line of an error; before it the process, where there are several."""
+    where = f"process {accelerator.process_index}: " if accelerator.num_processes > 1 else ""
+    return where + f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _watched(function: Callable, name: str, failures: list[Exception]) -> Callable:
