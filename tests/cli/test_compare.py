@@ -72,7 +72,7 @@ class TestFile:
         study = read_study(CORE)
         used = {run.settings["mixing_policy"] for run in study.runs}
         assert used == set(MIXING_POLICIES) - {"replay"}
-        assert len(study.runs) == 15 * 6 * 3 + 3 * 3 + 2 * 3 + 8 * 4 * 3 + 3 * 3 + 4 * 3 + 2 * 3 + 7 * 2 * 3 + 4 * 3
+        assert len(study.runs) == 15 * 6 * 3 + 3 * 3 + 2 * 3 + 9 * 3 * 3 + 7 * 3 + 4 * 3 + 2 * 3 + 7 * 2 * 3 + 4 * 3
         assert len({run.name for run in study.runs}) == len(study.runs)
         own = {run.policy for run in study.runs if run.start is None}
         assert own == {"sft_then_rl", "grpo", "filter_sft_then_rl", "amft_good_only", "amft_no_warm_up"}
