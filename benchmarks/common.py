@@ -4,6 +4,8 @@ import ctypes
 import json
 import os
 import platform
+import statistics
+import time
 from datetime import date
 from pathlib import Path
 
@@ -57,6 +59,26 @@ def append_result(name: str, result: dict) -> Path:
     with path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(record) + "\n")
     return path
+
+
+def seconds(device: torch.device) -> float:
+    """Processor seconds on a CPU; seconds of the clock after all work is done on a GPU."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def matrix_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32, repeats: int = 8) -> float:
+    """Operations per second of matrix products with as many threads as the rest."""
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    left @ right
+    rates = []
+    for _ in range(repeats):
+        start = seconds(device)
+        left @ right
+        rates.append(2 * size**3 / (seconds(device) - start))
+    return statistics.median(rates)
 
 
 def print_table(title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:

@@ -1,22 +1,22 @@
 """
 Peak memory: of L_SFT with a large vocabulary, and of a whole step in each form.
 
-On a CPU, from the allocator's own record of every allocation and release (`torch.profiler`), above what was there
-before. The first table is one forward and backward pass of a small decoder with the vocabulary of Qwen2.5. The second
-is one late optimizer step on recorded rollouts, in units of the gradient. Beside the peak stands the estimate of
-`trl_amft.doctor.memory` for what differs between the forms.
+From the allocator's own record of every allocation and release (`torch.profiler`), above what was there before. The
+first table is one forward and backward pass of a small decoder with the vocabulary of Qwen2.5: in float32 on a CPU,
+in bfloat16 on a GPU. The second is one late optimizer step on recorded rollouts, in units of the gradient; only on a
+CPU, because `gpu_step.py` has that of a GPU.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --full-tokens 2048 --tokens 8192    # what a machine with 24 GB can do
 """
 
 import argparse
-import time
 
 import torch
-from common import append_result, print_table
+from common import append_result, print_table, seconds
 from mixed_step import StepTimer, build_trainer, quiet_folder
 from peft import LoraConfig
+from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen2Config, Qwen2ForCausalLM
 from trl.trainer.utils import add_fused_lm_head
@@ -28,6 +28,8 @@ from trl_amft.losses import sft_loss, token_loss
 def allocations(record: profile) -> tuple[int, int]:
     """Bytes of the peak above the start, and of the largest single allocation."""
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
+    if torch.cuda.is_available():
+        events = [event for event in events if event.device_type() == DeviceType.CUDA]
     live = peak = largest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
         live += event.nbytes()
@@ -51,11 +53,13 @@ def sft_pass(tokens: int, vocabulary: int, hidden: int, tiles: bool) -> dict:
         num_key_value_heads=2,
         tie_word_embeddings=True,
     )
-    model = Qwen2ForCausalLM(config)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with device:
+        model = Qwen2ForCausalLM(config).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
     add_fused_lm_head(model, temperature=0.7)
     assert add_supervised_head(model, cast_lm_head_to_fp32=False, entropy=False)
-    ids = torch.randint(vocabulary, (tokens // 1024, 1024))
-    start = time.process_time()
+    ids = torch.randint(vocabulary, (tokens // 1024, 1024), device=device)
+    start = seconds(device)
     with recorded() as record:
         if tiles:
             found = model(input_ids=ids, labels=ids, supervised_head=True)
@@ -71,7 +75,7 @@ def sft_pass(tokens: int, vocabulary: int, hidden: int, tiles: bool) -> dict:
         "peak_gb": peak / 1e9,
         "largest_gb": largest / 1e9,
         "logits_gb": 4e-9 * tokens * vocabulary,
-        "processor_seconds": time.process_time() - start,
+        "seconds": seconds(device) - start,
         "loss": value / ids.numel(),
     }
 
@@ -119,6 +123,7 @@ def step_peak(form: str, lora: bool, options: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--vocabulary", type=int, default=151_936)
+    parser.add_argument("--head-width", type=int, default=128, help="width of the decoder of the first table")
     parser.add_argument("--tokens", type=int, nargs="*", default=[2048, 8192], help="tokens with tiles")
     parser.add_argument("--full-tokens", type=int, nargs="*", default=[1024, 2048], help="tokens with full logits")
     parser.add_argument("--hidden-size", type=int, default=512, help="width of the model of whole steps")
@@ -126,13 +131,19 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=8, help="tokens per completion, 8 completions a step")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    passes = [sft_pass(n, options.vocabulary, 128, False) for n in options.full_tokens]
-    passes += [sft_pass(n, options.vocabulary, 128, True) for n in options.tokens]
-    columns = ("L_SFT", "tokens", "peak GB", "largest allocation GB", "tokens x vocabulary GB", "processor s")
-    keys = ("peak_gb", "largest_gb", "logits_gb", "processor_seconds")
+    sizes = [(n, False) for n in options.full_tokens] + [(n, True) for n in options.tokens]
+    if torch.cuda.is_available():
+        for tiles in (False, True):  # kernels are made in the first pass
+            sft_pass(1024, options.vocabulary, options.head_width, tiles)
+    passes = [sft_pass(n, options.vocabulary, options.head_width, tiles) for n, tiles in sizes]
+    columns = ("L_SFT", "tokens", "peak GB", "largest allocation GB", "tokens x vocabulary GB", "s")
+    keys = ("peak_gb", "largest_gb", "logits_gb", "seconds")
     rows = [(row["form"], f"{row['tokens']:,}", *(f"{row[key]:.2f}" for key in keys)) for row in passes]
-    print_table(f"forward and backward pass, vocabulary {options.vocabulary:,}, float32", columns, rows)
+    print_table(f"forward and backward pass, vocabulary {options.vocabulary:,}", columns, rows)
 
+    if torch.cuda.is_available():
+        print(append_result("memory", {**vars(options), "passes": passes}))
+        return
     steps = [step_peak(form, lora, options) for lora in (False, True) for form in ("lean_fixed", "fixed", "amft")]
     base = {row["model"]: row["peak_mb"] for row in steps if row["form"] == "lean_fixed"}
     for row in steps:

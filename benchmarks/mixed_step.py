@@ -97,7 +97,7 @@ def generating_trainer(form: str, folder: str, options: SimpleNamespace, **overr
             `hidden_size`, `layers`, `batch` (rollouts and demonstrations a step), `length` (tokens of each completion)
             and `steps`; optionally `heads` of the model, and `generate` for real rollouts.
         overrides:
-            Further arguments of the trainer or of its configuration.
+            Further arguments of the trainer or of its configuration; `model` instead of a tiny one.
 
     Returns:
         [`~trl.GRPOTrainer`]
@@ -107,10 +107,11 @@ def generating_trainer(form: str, folder: str, options: SimpleNamespace, **overr
         num_hidden_layers=options.layers,
         num_attention_heads=getattr(options, "heads", 4),
     )
+    model = overrides.pop("model", model)
     digits = random.Random(1)
     prompts = ["".join(digits.choice("0123456789") for _ in range(12)) + ">" for _ in range(512)]
     completions = ["".join(digits.choice("0123456789+-*=,") for _ in range(options.length - 1)) for _ in prompts]
-    settings = {
+    settings: dict[str, Any] = {
         "output_dir": folder,
         "per_device_train_batch_size": options.batch,
         "num_generations": 8,
@@ -132,7 +133,7 @@ def generating_trainer(form: str, folder: str, options: SimpleNamespace, **overr
     }
     arguments |= {name: overrides.pop(name) for name in ("callbacks", "peft_config") if name in overrides}
     if form == "grpo":
-        return GRPOTrainer(args=GRPOConfig(**settings, **overrides), **arguments)
+        return GRPOTrainer(args=GRPOConfig(**{**settings, **overrides}), **arguments)
     settings["per_device_demonstration_batch_size"] = options.batch
     if form.startswith("validation"):
         settings |= {"meta_gradient": "validation", "meta_interval": int(form.split("_")[1])}
@@ -142,7 +143,7 @@ def generating_trainer(form: str, folder: str, options: SimpleNamespace, **overr
         settings |= policy.get(form, {"mixing_policy": "fixed", "mu_init": 0.5})
     trainer_class = LeanFixedTrainer if form == "lean_fixed" else AMFTTrainer
     return trainer_class(
-        args=AMFTConfig(**settings, **overrides),
+        args=AMFTConfig(**{**settings, **overrides}),
         demonstration_dataset=Dataset.from_dict({"prompt": prompts, "completion": completions}),
         **arguments,
     )

@@ -2,9 +2,10 @@
 What the controller costs against the number of parameters: what a learned weight adds to a step, without the
 model.
 
-Gradients are random and lie in float32 tensors of the shape of a decoder's; the work does not depend on their values.
-The cost does not depend on the tokens of a step, so its share falls with them: the last columns relate it to a step of
-6 · parameters · tokens operations at the matrix rate that is measured here first.
+Gradients are random and lie in tensors of the shape of a decoder's; the work does not depend on their values. The cost
+does not depend on the tokens of a step, so its share falls with them: the last columns relate it to a step of
+6 · parameters · tokens operations at the matrix rate that is measured here first, in float32 on a CPU and in bfloat16
+on a GPU.
 
     python benchmarks/scaling.py
     python benchmarks/scaling.py --parameters 1e9      # 20 GB
@@ -12,12 +13,11 @@ The cost does not depend on the tokens of a step, so its share falls with them: 
 
 import argparse
 import statistics
-import time
 from collections import defaultdict
 
 import torch
 from accelerate import Accelerator
-from common import append_result, print_table
+from common import append_result, matrix_rate, print_table, seconds
 from torch import nn
 
 from trl_amft.gradient_sketch import GradientSketch
@@ -32,39 +32,19 @@ WARM_UP = 2
 class Weights(nn.Module):
     """About `parameters` weights, in twelve times as many square matrices as fit a model of that size."""
 
-    def __init__(self, parameters: int, layers: int = 6):
+    def __init__(self, parameters: int, dtype: torch.dtype, layers: int = 6):
         super().__init__()
         width = max(round((parameters / (12 * layers)) ** 0.5), 8)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         shapes = [(width, width)] * 4 + [(4 * width, width)] * 2
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(shape, device=device)) for _ in range(layers) for shape in shapes
+            nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)) for _ in range(layers) for shape in shapes
         )
 
 
-def matrix_rate(device: torch.device, size: int = 1024, repeats: int = 8) -> float:
-    """Operations per second of float32 matrix products with as many threads as the rest."""
-    left, right = (torch.randn(size, size, device=device) for _ in range(2))
-    left @ right
-    rates = []
-    for _ in range(repeats):
-        start = seconds(device)
-        left @ right
-        rates.append(2 * size**3 / (seconds(device) - start))
-    return statistics.median(rates)
-
-
-def seconds(device: torch.device) -> float:
-    """Processor seconds on a CPU; seconds of the clock after all work is done on a GPU."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize()
-    return time.perf_counter()
-
-
-def controller(parameters: int, steps: int) -> dict:
+def controller(parameters: int, steps: int, dtype: torch.dtype) -> dict:
     """Median milliseconds of each part of the controller's work per step."""
-    model = Weights(parameters)
+    model = Weights(parameters, dtype)
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     for parameter in model.parameters():
@@ -99,11 +79,13 @@ def main() -> None:
     parser.add_argument("--parameters", type=float, nargs="+", default=[1e6, 3e6, 1e7, 3e7, 1e8])
     parser.add_argument("--tokens", type=int, nargs="+", default=[4096, 32_768], help="rollouts and demonstrations")
     parser.add_argument("--steps", type=int, default=7)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of weights and optimizer")
     options = parser.parse_args()
     torch.set_num_threads(1)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = matrix_rate(device)
-    results = [controller(int(parameters), options.steps) for parameters in options.parameters]
+    rate = matrix_rate(device) if device.type == "cpu" else matrix_rate(device, 8192, torch.bfloat16)
+    dtype = getattr(torch, options.dtype)
+    results = [controller(int(parameters), options.steps, dtype) for parameters in options.parameters]
     for row in results:
         row["share"] = {n: row["ms"] / (6e3 * row["parameters"] * n / rate) for n in options.tokens}
     columns = ("parameters", *results[0]["parts_ms"], "together, ms", "ns per parameter")

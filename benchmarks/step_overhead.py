@@ -13,12 +13,12 @@ frees more than it keeps takes them again, unless glibc is told to keep them.
 
 import argparse
 import statistics
-import time
 from collections import defaultdict
 
 import torch
 from common import append_result, keep_freed_memory, print_table
 from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder
+from step_parts import StepParts
 
 
 WARM_UP = 2
@@ -31,17 +31,6 @@ RATIOS = (
     ("validation every 20 / lean fixed", ("validation_20",), ("lean_fixed",)),
     ("lean fixed / (grpo + sft)", ("lean_fixed",), ("grpo", "sft")),
     ("amft / (grpo + sft)", ("amft",), ("grpo", "sft")),
-)
-
-PARTS = (
-    "rollouts",
-    "draw of demonstrations",
-    "SFT segment",
-    "sketch of g_RL",
-    "copy of g_RL",
-    "products",
-    "mix",
-    "window",
 )
 
 
@@ -71,44 +60,11 @@ def interval_of_median(values: list[float]) -> tuple[float, float]:
 
 def parts_of_step(options: argparse.Namespace) -> dict[str, float]:
     """Processor milliseconds of each part of a step with a learned weight, medians over one run."""
-    spent: dict[str, list[float]] = defaultdict(list)
-
-    def timed(owner, name: str, part: str) -> None:
-        method = getattr(owner, name)
-
-        def call(*args, **kwargs):
-            start = time.process_time()
-            result = method(*args, **kwargs)
-            spent[part][-1] += time.process_time() - start
-            return result
-
-        setattr(owner, name, call)
-
-    class Parts(StepTimer):
-        def on_step_begin(self, args, state, control, **kwargs):
-            super().on_step_begin(args, state, control, **kwargs)
-            for part in PARTS:
-                spent[part].append(0.0)
-            if trainer.step_algebra is not None and state.global_step == 1:
-                algebra = trainer.step_algebra
-                timed(algebra, "sketch_gradient", "sketch of g_RL")
-                timed(algebra, "store_rl_gradient", "copy of g_RL")
-                timed(algebra, "products", "products")
-                timed(algebra, "mix", "mix")
-
-    timer = Parts(skip=WARM_UP)
     settings = argparse.Namespace(**{**vars(options), "steps": WARM_UP + options.steps})
+    parts = StepParts(skip=WARM_UP)
     with quiet_folder() as folder:
-        trainer = build_trainer("amft", folder, settings, callbacks=[timer])
-        timed(trainer, "_generate_and_score_completions", "rollouts")
-        timed(trainer._supervised, "draw", "draw of demonstrations")
-        timed(trainer._supervised, "backward_all", "SFT segment")
-        timed(trainer.window, "add_utility", "window")
-        timed(trainer.window, "add_sensitivity", "window")
-        trainer.train()
-    parts = {part: 1e3 * statistics.median(values[WARM_UP:]) for part, values in spent.items()}
-    whole = 1e3 * statistics.median(timer.cpu)
-    return {**parts, "RL segment, optimizer, rest": whole - sum(parts.values()), "whole step": whole}
+        parts.watch(build_trainer("amft", folder, settings, callbacks=[parts])).train()
+    return parts.milliseconds()
 
 
 def main() -> None:

@@ -13,3 +13,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What DeepSpeed compiles belongs to this environment: another one beside it would compile it again, and a run that is
 # killed while it compiles leaves a lock for which all others wait.
 os.environ.setdefault("TORCH_EXTENSIONS_DIR", str(Path(sys.prefix) / "torch_extensions"))
+
+import torch  # noqa: E402
+
+
+# These compare a GPU with the CPU. Not a skip: without a GPU there is nothing that they could say.
+collect_ignore = [] if torch.cuda.is_available() else ["distributed/test_gpu.py"]

@@ -45,6 +45,9 @@ class GradientSketch:
             generator = torch.Generator().manual_seed(seed)
             bits = torch.randint(-(2**31), 2**31, (self.width,), generator=generator, dtype=torch.int64)
             self._bucket_bits = bits.to(torch.int32).to(device)
+            rows = range(-(-num_elements // self.width))
+            multipliers = torch.tensor([self._row_multiplier(row) for row in rows], dtype=torch.int32)
+            self._row_multipliers = multipliers.unsqueeze(1).to(device)
 
     def new(self) -> Tensor:
         """An empty sketch: `torch.Tensor` of shape (k,), float32."""
@@ -68,12 +71,16 @@ class GradientSketch:
         start = 0
         while start < values.numel():
             row, bucket = divmod(offset + start, self.width)
-            stop = min(start + self.width - bucket, values.numel())
-            buckets = slice(bucket, bucket + stop - start)
-            part = values[start:stop].to(sketch.dtype)
+            left = values.numel() - start
+            # Whole rows in one go: on a GPU every call costs as much as thousands of elements.
+            rows = left // self.width if bucket == 0 and left >= self.width else 1
+            buckets = slice(bucket, min(bucket + left, self.width))
+            bits = self._bucket_bits[buckets]
+            stop = start + rows * bits.numel()
+            part = values[start:stop].to(sketch.dtype).view(rows, -1)
             # The top bit is the sign of a float32 too.
-            signs = (self._bucket_bits[buckets] * self._row_multiplier(row)).bitwise_and_(TOP_BIT)
-            sketch[buckets].add_(signs.bitwise_xor_(part.view(torch.int32)).view(torch.float32))
+            signs = (bits * self._row_multipliers[row : row + rows]).bitwise_and_(TOP_BIT)
+            sketch[buckets].add_(signs.bitwise_xor_(part.view(torch.int32)).view(torch.float32).sum(0))
             start = stop
 
     def _row_multiplier(self, row: int) -> int:

@@ -14,10 +14,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .gradient_chunks import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientChunk, gradient_chunks
 from .gradient_sketch import GradientSketch
-from .losses import at_least_float32
 from .meta_gradient import adamw_slope, clipping
-from .sharding import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
+from .sharding import GradientPiece, GradientShards, steps_taken
 
 
 T = TypeVar("T")
@@ -80,7 +80,9 @@ class TwoSegmentStep:
         self.preconditioner = preconditioner
         self._stored: list[Tensor | None] = []
         self._rl_is_stored = True
-        self._chunk_size = CPU_CHUNK_SIZE if shards.device.type == "cpu" else CHUNK_SIZE
+        on_cpu = shards.device.type == "cpu"
+        self._chunk_size = CPU_CHUNK_SIZE if on_cpu else CHUNK_SIZE
+        self._together = not on_cpu
 
     def sketch_gradient(self) -> tuple[Tensor, float]:
         """
@@ -91,11 +93,11 @@ class TwoSegmentStep:
         """
         sketch = self.sketch.new()
         squares = []
-        for piece in filter(None, self.shards.pieces()):
-            for start in range(0, piece.grad.numel(), self._chunk_size):
-                chunk = at_least_float32(piece.grad[start : start + self._chunk_size])
-                self.sketch.add_(sketch, piece.offset + start, chunk)
-                squares.append(chunk.dot(chunk))
+        pieces = list(self.shards.pieces())
+        for chunk in self._chunks(pieces, [0] * len(pieces)):
+            gradient = chunk.gradient()
+            chunk.add_to(sketch, self.sketch, gradient)
+            squares.append(gradient.dot(gradient))
         square = self._total(squares)
         return self.shards.sum_over_shards(sketch), math.sqrt(square)
 
@@ -111,8 +113,8 @@ class TwoSegmentStep:
         """Scalar products once both gradients are there."""
         squares, sft_squares, inners = [], [], []
         pieces = list(self.shards.pieces())
-        for *_, stored, present in self._chunks(pieces, [0] * len(pieces)):
-            rl, sft = self._in_order(stored, present)
+        for chunk in self._chunks(pieces, [0] * len(pieces)):
+            rl, sft = self._in_order(chunk.copied(self._stored), chunk.gradient())
             squares.append(rl.dot(rl))
             sft_squares.append(sft.dot(sft))
             inners.append(rl.dot(sft))
@@ -175,25 +177,26 @@ class TwoSegmentStep:
         sketches = torch.stack([self.sketch.new() for _ in directions]) if wanted else None
         squares: list[list[Tensor]] = [[] for _ in directions]
         own, other = self._in_order(*weights)
-        for piece, step, start, stored, present in self._chunks(pieces, steps):
+        for chunk in self._chunks(pieces, steps):
+            stored, present = chunk.copied(self._stored), chunk.gradient()
             rl, sft = self._in_order(stored, present)
             derivatives = [torch.mul(rl, d[0]).add_(sft, alpha=d[1]) for d in directions] if valid else []
             # The copy is not needed any more.
             mixed = stored.mul_(own).add_(present, alpha=other)
-            piece.grad[start : start + mixed.numel()].copy_(mixed)
+            chunk.write(mixed)
             if learning_rate is None or sketches is None or not valid:
                 continue
-            rate = piece.lr / learning_rate
+            rate = chunk.piece.lr / learning_rate
             if self.preconditioner == "sgd":
                 # As printed: without clipping.
                 derivatives = [derivative.mul_(-rate) for derivative in derivatives]
             else:
                 clipped = mixed.mul_(clips[0].scale)
-                slope = self._slope(piece, step, start, clipped, rate)
+                slope = self._slope(chunk, clipped, rate)
                 for derivative, clip in zip(derivatives, clips, strict=True):
                     derivative.mul_(clip.scale).sub_(clipped, alpha=clip.shrink / clip.scale).mul_(slope)
             for sketch, square, derivative in zip(sketches, squares, derivatives, strict=True):
-                self.sketch.add_(sketch, piece.offset + start, derivative)
+                chunk.add_to(sketch, self.sketch, derivative)
                 square.append(derivative.dot(derivative))
         self._stored = []
         self.shards.step(norm)
@@ -207,32 +210,21 @@ class TwoSegmentStep:
         return [(sketch, math.sqrt(total)) for sketch, total in zip(sketches, totals, strict=True)]
 
     @staticmethod
-    def _slope(piece: GradientPiece, step: int, start: int, clipped: Tensor, rate: float) -> Tensor:
+    def _slope(chunk: GradientChunk, clipped: Tensor, rate: float) -> Tensor:
         """dθ'/dĝ on one chunk at learning rate `rate`, elementwise."""
-        assert piece.exp_avg is not None and piece.exp_avg_sq is not None, "a step was made"
-        part = slice(start, start + clipped.numel())
+        exp_avg, exp_avg_sq = chunk.moments()
         return adamw_slope(
             grad=clipped,
-            exp_avg=at_least_float32(piece.exp_avg[part]),
-            exp_avg_sq=at_least_float32(piece.exp_avg_sq[part]),
-            step=step,
+            exp_avg=exp_avg,
+            exp_avg_sq=exp_avg_sq,
+            step=chunk.step,
             lr=rate,
-            betas=piece.betas,
-            eps=piece.eps,
+            betas=chunk.piece.betas,
+            eps=chunk.piece.eps,
         )
 
-    def _chunks(
-        self, pieces: list[GradientPiece | None], steps: list[int]
-    ) -> Iterator[tuple[GradientPiece, int, int, Tensor, Tensor]]:
-        """Piece, its steps, first element of a chunk, and both gradients there at least in float32, the copy first."""
-        for piece, step, copy in zip(pieces, steps, self._stored, strict=True):
-            if piece is None:
-                continue
-            for start in range(0, piece.grad.numel(), self._chunk_size):
-                part = slice(start, start + self._chunk_size)
-                present = at_least_float32(piece.grad[part])
-                stored = at_least_float32(copy[part]) if copy is not None else torch.zeros_like(present)
-                yield piece, step, start, stored, present
+    def _chunks(self, pieces: list[GradientPiece | None], steps: list[int]) -> Iterator[GradientChunk]:
+        return gradient_chunks(pieces, steps, self._chunk_size, self._together)
 
     def _in_order(self, first: T, second: T) -> tuple[T, T]:
         """What belongs to (stored, present) as (RL, SFT), and the other way round."""

@@ -249,6 +249,14 @@ class TestMachine:
             "'transformers>=5.18'`"
         ]
 
+    def test_checkout_that_is_not_installed(self, monkeypatch):
+        def requires(name):
+            raise machine.PackageNotFoundError(name)
+
+        monkeypatch.setattr(machine, "requires", requires)
+        ((level, text),) = machine.check_versions()[1:]
+        assert level == "PROBLEM" and "trl_amft is not installed" in text and "pip install -e ." in text
+
     def test_old_deepspeed(self, monkeypatch):
         self.with_versions(monkeypatch, deepspeed="0.19.1")
         ((level, text),) = machine.check_deepspeed(needed=True, offload=False)

@@ -129,7 +129,7 @@ def elements(shapes):
 
 def main() -> None:
     result_file, overrides = Path(sys.argv[1]), json.loads(sys.argv[2])
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world, gpu = int(os.environ.get("WORLD_SIZE", "1")), overrides.pop("gpu", False)
     lora, stage = overrides.pop("lora", False), overrides.pop("zero_stage", 0)
     recorded, checkpoint = overrides.pop("recorded_rollouts", True), overrides.pop("resume", None)
     rollouts = rollouts_after_demonstrations if overrides.pop("ahead", False) else recorded_rollouts
@@ -139,15 +139,16 @@ def main() -> None:
     folder = result_file.parent / f"run-{world}"
     if checkpoint == "auto":
         checkpoint = get_last_checkpoint(folder) if folder.is_dir() else None
-    if stage and world > 1:
+    if stage and (gpu or world > 1):
         overrides["deepspeed"] = deepspeed_config(stage, **overrides.pop("zero_options", {}))
     overrides.pop("zero_options", None)
     tiles = overrides.pop("tiles", False)
     if tiles:
         supervised_head.TILE = utils._CHUNKED_LOGPROB_CHUNK_SIZE = 64
     fsdp = overrides.pop("fsdp_options", None)
-    if fsdp is not None and world > 1:
-        allow_fsdp_on_cpu()
+    if fsdp is not None and (gpu or world > 1):
+        if not gpu:
+            allow_fsdp_on_cpu()
         overrides |= {"fsdp": True, "fsdp_config": fsdp}
     peft_config = None
     if lora:
@@ -163,6 +164,7 @@ def main() -> None:
         gradient_accumulation_steps=2,
         max_completion_length=8,
         ddp_backend="gloo" if world > 1 else None,
+        use_cpu=not gpu,
         **{**settings, **overrides},
     )
     model, tokenizer = toy.model(layers=layers)

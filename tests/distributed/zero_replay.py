@@ -38,7 +38,7 @@ class ZeroReplay:
         )
         shards = self._algebra.shards
         piece = next(filter(None, shards.pieces()))
-        hyperparameters = (piece.step, 1.0, piece.betas, piece.eps, shards.max_grad_norm)
+        hyperparameters = (int(piece.step), 1.0, piece.betas, piece.eps, shards.max_grad_norm)
         _, self._sensitivity = adamw_sensitivity(self._rl, self._gradients(), mu, first, second, *hyperparameters)
         return self._combine(mu, products, learning_rate)
 

@@ -27,7 +27,12 @@ def check_versions() -> list[Finding]:
     found = [Finding(OK, f"Python {sys.version.split()[0]}")]
     if sys.version_info < PYTHON_MIN:
         found = [problem(f"Python {sys.version.split()[0]} is older than 3.11: make an environment with a newer one")]
-    for requirement in map(Requirement, requires("trl_amft") or []):
+    try:
+        needed = requires("trl_amft") or []
+    except PackageNotFoundError:
+        text = "trl_amft is not installed, so that the versions it needs are not known: run `pip install -e .`"
+        return [*found, problem(text)]
+    for requirement in map(Requirement, needed):
         if requirement.marker is None:
             found.append(_installed(requirement))
     return found

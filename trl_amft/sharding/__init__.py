@@ -10,7 +10,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType
 from torch import nn
 
-from .interface import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientPiece, GradientShards, steps_taken
+from .interface import GradientPiece, GradientShards, steps_taken
 from .replicated import ReplicatedGradients
 
 
@@ -45,8 +45,6 @@ def open_gradients(
 
 
 __all__ = [
-    "CHUNK_SIZE",
-    "CPU_CHUNK_SIZE",
     "GradientPiece",
     "GradientShards",
     "ReplicatedGradients",

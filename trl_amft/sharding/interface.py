@@ -9,10 +9,6 @@ import torch
 from torch import Tensor
 
 
-# Elements per chunk of the elementwise passes: large enough for a GPU, small enough to need no second gradient. On a
-# CPU what a chunk needs stays in the cache and is not taken from the system anew each time.
-CHUNK_SIZE, CPU_CHUNK_SIZE = 4_194_304, 262_144
-
 ADAM_STATE = ("exp_avg", "exp_avg_sq", "step")
 
 
