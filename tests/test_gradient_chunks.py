@@ -12,11 +12,10 @@ from trl_amft.sharding import GradientPiece, ReplicatedGradients
 from trl_amft.two_segment_step import TwoSegmentStep
 
 
-def piece(offset: int, size: int, lr: float = 0.1) -> GradientPiece:
+def piece(offset: int, size: int, **overrides) -> GradientPiece:
     grad = torch.arange(offset, offset + size, dtype=torch.float32)
-    return GradientPiece(
-        offset=offset, grad=grad, exp_avg=None, exp_avg_sq=None, step=1, lr=lr, betas=(0.9, 0.99), eps=1e-8
-    )
+    settings = {"step": 1, "lr": 0.1, "betas": (0.9, 0.99), "eps": 1e-8} | overrides
+    return GradientPiece(offset=offset, grad=grad, exp_avg=None, exp_avg_sq=None, **settings)
 
 
 def elements(chunk) -> list[int]:
@@ -34,6 +33,12 @@ def test_every_element_once_and_in_order(together):
     sizes = [3, 10, 10, 9, 2, 5] if together else [3, 10, 10, 5, 4, 2, 5]
     assert [chunk.size for chunk in chunks] == sizes
     assert [(chunk.step, chunk.piece.lr) for chunk in chunks[-2:]] == [(1, 0.2), (2, 0.2)]
+
+
+@pytest.mark.parametrize("other", [{"lr": 0.2}, {"betas": (0.8, 0.99)}, {"betas": (0.9, 0.9)}, {"eps": 1e-6}])
+def test_what_the_optimizer_treats_otherwise_is_apart(other):
+    pieces = [piece(0, 3), piece(3, 2), piece(5, 2, **other), piece(7, 1, **other)]
+    assert [chunk.size for chunk in gradient_chunks(pieces, [1] * 4, 100, together=True)] == [5, 3]
 
 
 def test_neighbours_reach_the_sketch_at_once():
@@ -66,7 +71,8 @@ def one_step(together: bool, preconditioner: str, dtype: torch.dtype) -> dict:
     torch.manual_seed(0)
     model = toy.model()[0].to(dtype)
     parameters = list(model.parameters())
-    groups = [{"params": parameters[::2]}, {"params": parameters[1::2], "weight_decay": 0.1}]
+    half = len(parameters) // 2
+    groups = [{"params": parameters[:half]}, {"params": parameters[half:], "lr": 3e-2, "betas": (0.8, 0.95)}]
     optimizer = torch.optim.AdamW(groups, lr=1e-2)
     for parameter in parameters:
         parameter.grad = torch.randn_like(parameter)

@@ -1,6 +1,7 @@
 """Scalar products of sketches: unbiased, with a cosine error of about 1/√k, whatever the sharding."""
 
 import math
+import random
 
 import pytest
 import torch
@@ -35,6 +36,22 @@ def test_sketch_does_not_depend_on_the_sharding():
     whole = sketched(vector)
     for splits in [(3,), (WIDTH,), (WIDTH - 1, 5 * WIDTH + 2, SIZE - 1)]:
         torch.testing.assert_close(sketched(vector, splits=splits), whole, rtol=1e-4, atol=1e-4)
+
+
+def test_each_element_has_the_sign_of_its_row_and_bucket():
+    """Element by element, as the module says it: i mod k, and the top bit of a 32-bit product."""
+    size, offset = 6 * WIDTH, 2 * WIDTH - 5
+    sketch = GradientSketch(9 * WIDTH, seed=3, width=WIDTH)
+    bits = torch.randint(-(2**31), 2**31, (WIDTH,), generator=torch.Generator().manual_seed(3)).tolist()
+    vector = torch.randn(size, generator=torch.Generator().manual_seed(0))
+    expected = torch.zeros(WIDTH, dtype=torch.float64)
+    for index, value in enumerate(vector.tolist()):
+        row, bucket = divmod(offset + index, WIDTH)
+        multiplier = random.Random(3 * 1_000_003 + row).getrandbits(31) | 1
+        expected[bucket] += -value if bits[bucket] * multiplier >> 31 & 1 else value
+    found = sketch.new()
+    sketch.add_(found, offset, vector)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("structure", ["noise", "outlier columns"])

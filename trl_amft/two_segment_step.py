@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .gradient_chunks import CHUNK_SIZE, CPU_CHUNK_SIZE, GradientChunk, gradient_chunks
 from .gradient_sketch import GradientSketch
-from .meta_gradient import adamw_slope, clipping
+from .meta_gradient import Clipping, adamw_slope, clipping
 from .sharding import GradientPiece, GradientShards, steps_taken
 
 
@@ -112,7 +112,7 @@ class TwoSegmentStep:
     def products(self) -> SegmentProducts:
         """Scalar products once both gradients are there."""
         squares, sft_squares, inners = [], [], []
-        pieces = list(self.shards.pieces())
+        pieces = self._both()
         for chunk in self._chunks(pieces, [0] * len(pieces)):
             rl, sft = self._in_order(chunk.copied(self._stored), chunk.gradient())
             squares.append(rl.dot(rl))
@@ -169,13 +169,42 @@ class TwoSegmentStep:
         """
         norm = math.sqrt(max(products.of(weights, weights), 0.0))
         clips = [clipping(norm, products.of(weights, d), self.shards.max_grad_norm) for d in directions]
-        wanted = learning_rate is not None
-        valid = wanted and math.isfinite(norm) and learning_rate != 0.0
-        pieces = list(self.shards.pieces())
-        steps = steps_taken(pieces) if valid and self.preconditioner == "adamw" else [1] * len(pieces)
-        valid = valid and all(step >= 1 for piece, step in zip(pieces, steps, strict=True) if piece is not None)
-        sketches = torch.stack([self.sketch.new() for _ in directions]) if wanted else None
+        sketches = torch.stack([self.sketch.new() for _ in directions]) if learning_rate is not None else None
         squares: list[list[Tensor]] = [[] for _ in directions]
+        rate = learning_rate if learning_rate and math.isfinite(norm) else None
+        valid = self._write(weights, directions, clips, rate, sketches, squares)
+        self._stored = []
+        self.shards.step(norm)
+        if sketches is None:
+            return None
+        # Every process reaches all sums, whatever it found.
+        voids, *totals = self._totals(squares, 0.0 if valid else 1.0)
+        sketches = self.shards.sum_over_shards(sketches)
+        if voids > 0.0 or not all(map(math.isfinite, totals)):
+            return None
+        return [(sketch, math.sqrt(total)) for sketch, total in zip(sketches, totals, strict=True)]
+
+    def _write(
+        self,
+        weights: tuple[float, float],
+        directions: list[tuple[float, float]],
+        clips: list[Clipping],
+        learning_rate: float | None,
+        sketches: Tensor | None,
+        squares: list[list[Tensor]],
+    ) -> bool:
+        """
+        The mixed gradient into the buffers, and dθ'/dw by `learning_rate` onto `sketches`, squares of its norm into
+        `squares`. What it needs is gone when the optimizer steps.
+
+        Returns:
+            `bool`: whether there is a dθ'/dw.
+        """
+        pieces = self._both()
+        counted = learning_rate is not None and self.preconditioner == "adamw"
+        steps = steps_taken(pieces) if counted else [1] * len(pieces)
+        begun = all(step >= 1 for piece, step in zip(pieces, steps, strict=True) if piece is not None)
+        valid = learning_rate is not None and begun
         own, other = self._in_order(*weights)
         for chunk in self._chunks(pieces, steps):
             stored, present = chunk.copied(self._stored), chunk.gradient()
@@ -198,16 +227,7 @@ class TwoSegmentStep:
             for sketch, square, derivative in zip(sketches, squares, derivatives, strict=True):
                 chunk.add_to(sketch, self.sketch, derivative)
                 square.append(derivative.dot(derivative))
-        self._stored = []
-        self.shards.step(norm)
-        if sketches is None:
-            return None
-        # Every process reaches all sums, whatever it found.
-        voids, *totals = self._totals(squares, 0.0 if valid else 1.0)
-        sketches = self.shards.sum_over_shards(sketches)
-        if voids > 0.0 or not all(map(math.isfinite, totals)):
-            return None
-        return [(sketch, math.sqrt(total)) for sketch, total in zip(sketches, totals, strict=True)]
+        return valid
 
     @staticmethod
     def _slope(chunk: GradientChunk, clipped: Tensor, rate: float) -> Tensor:
@@ -222,6 +242,12 @@ class TwoSegmentStep:
             betas=chunk.piece.betas,
             eps=chunk.piece.eps,
         )
+
+    def _both(self) -> list[GradientPiece | None]:
+        """The pieces once there is a copy of each."""
+        pieces = list(self.shards.pieces())
+        assert len(pieces) == len(self._stored), f"{len(pieces)} pieces of the gradient, {len(self._stored)} copies"
+        return pieces
 
     def _chunks(self, pieces: list[GradientPiece | None], steps: list[int]) -> Iterator[GradientChunk]:
         return gradient_chunks(pieces, steps, self._chunk_size, self._together)

@@ -14,6 +14,8 @@ import torch
 from runs import WORKER, assert_same_run, launch, vector
 from torch.distributed.elastic.utils.distributed import get_free_port
 
+from trl_amft.gradient_sketch import GradientSketch
+
 
 FSDP = {"fsdp_options": {"transformer_layer_cls_to_wrap": "Qwen2DecoderLayer"}}
 OFFLOAD = {"offload_optimizer": {"device": "cpu", "pin_memory": True}}
@@ -21,7 +23,6 @@ CASES = {
     "plain": {},
     "lora checkpointing": {"lora": True, "gradient_checkpointing": True},
     "no full logits": {"tiles": True},
-    "ddp": {"launched": True},
     "zero1": {"zero_stage": 1},
     "zero2 overlapping": {"zero_stage": 2, "zero_options": {"overlap_comm": True}},
     "zero2 offload": {"zero_stage": 2, "zero_options": OFFLOAD},
@@ -39,13 +40,23 @@ def on_gpu(folder: Path, overrides: dict) -> dict:
     """A run of the worker in one process on the GPU, launched as one of several where it shards."""
     settings = {**overrides, "gpu": True}
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(get_free_port())}
-    if settings.pop("launched", False) or {"zero_stage", "fsdp_options"} & set(settings):
+    if {"zero_stage", "fsdp_options"} & set(settings):
         environment |= {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "LOCAL_WORLD_SIZE": "1"}
     result = folder / "result-gpu.pt"
     command = [sys.executable, str(WORKER), str(result), json.dumps(settings)]
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
     assert run.returncode == 0, run.stdout[-2000:] + run.stderr[-20000:]
     return torch.load(result, weights_only=True, map_location="cpu")
+
+
+def test_sketch_equals_cpu():
+    vector = torch.randn(50_000, generator=torch.Generator().manual_seed(0))
+    sketches = []
+    for device in ("cpu", "cuda"):
+        form = GradientSketch(vector.numel(), width=1009, device=device)
+        sketches.append(form.new())
+        form.add_(sketches[-1], 0, vector.to(device))
+    torch.testing.assert_close(sketches[1].cpu(), sketches[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("overrides", CASES.values(), ids=CASES.keys())
