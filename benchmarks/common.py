@@ -16,6 +16,8 @@ from rich.table import Table
 from trl_amft.compat import installed_versions
 
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 # Options of glibc's mallopt, and a size that nothing reaches.
 TRIM_THRESHOLD, MMAP_THRESHOLD, NEVER = -1, -3, 2**30
 
@@ -61,23 +63,24 @@ def append_result(name: str, result: dict) -> Path:
     return path
 
 
-def seconds(device: torch.device) -> float:
+def seconds() -> float:
     """Processor seconds on a CPU; seconds of the clock after all work is done on a GPU."""
-    if device.type == "cpu":
+    if DEVICE.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize()
     return time.perf_counter()
 
 
-def matrix_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32, repeats: int = 8) -> float:
-    """Operations per second of matrix products with as many threads as the rest."""
-    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+def matrix_rate(repeats: int = 8) -> float:
+    """Operations per second of matrix products, in float32 with as many threads as the rest; on a GPU in bfloat16."""
+    size, dtype = (1024, torch.float32) if DEVICE.type == "cpu" else (8192, torch.bfloat16)
+    left, right = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     left @ right
     rates = []
     for _ in range(repeats):
-        start = seconds(device)
+        start = seconds()
         left @ right
-        rates.append(2 * size**3 / (seconds(device) - start))
+        rates.append(2 * size**3 / (seconds() - start))
     return statistics.median(rates)
 
 

@@ -14,15 +14,14 @@ whose frozen weights need no gradient; the rate is that of products of two matri
 import argparse
 import gc
 import statistics
-import time
 from collections import defaultdict
 
 import torch
 from common import append_result, matrix_rate, print_table
-from mixed_step import FORMS, build_trainer, quiet_folder
+from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder, ratios_by_round
 from peft import LoraConfig
 from step_parts import StepParts
-from transformers import Qwen2Config, Qwen2ForCausalLM, TrainerCallback
+from transformers import Qwen2Config, Qwen2ForCausalLM
 
 
 WARM_UP = 2
@@ -64,28 +63,24 @@ def is_multiplied(name: str, shape: str) -> bool:
     return SHAPES[shape][-1] or "embed_tokens" not in name
 
 
-class GpuTimer(TrainerCallback):
-    """Seconds of each optimizer step after the first ones, and the peak over them."""
-
-    def __init__(self):
-        self.seconds: list[float] = []
+class GpuTimer(StepTimer):
+    """Waits for the GPU at both ends of a step, and knows the peak over the steps that count."""
 
     def on_step_begin(self, args, state, control, **kwargs):
-        if state.global_step == WARM_UP:
+        if state.global_step == self.skip:
             torch.cuda.reset_peak_memory_stats()
         torch.cuda.synchronize()
-        self._start = time.perf_counter()
+        super().on_step_begin(args, state, control, **kwargs)
 
     def on_step_end(self, args, state, control, **kwargs):
         torch.cuda.synchronize()
-        if state.global_step > WARM_UP:
-            self.seconds.append(time.perf_counter() - self._start)
-            self.peak = torch.cuda.max_memory_allocated()
+        super().on_step_end(args, state, control, **kwargs)
+        self.peak = torch.cuda.max_memory_allocated()
 
 
-def run(form: str, options: argparse.Namespace, parts: StepParts | None = None) -> dict:
-    """One short run of a form; with `parts`, where its seconds go."""
-    timer = GpuTimer()
+def run(form: str, options: argparse.Namespace, parted: bool = False) -> dict:
+    """One short run of a form; of a learned weight also where its seconds go, if `parted`."""
+    timer, parts = GpuTimer(skip=WARM_UP), StepParts(skip=WARM_UP)
     settings = argparse.Namespace(
         batch=options.micro_batch, length=options.length, steps=WARM_UP + options.steps, hidden_size=32, layers=1
     )
@@ -95,28 +90,28 @@ def run(form: str, options: argparse.Namespace, parts: StepParts | None = None) 
             form,
             folder,
             settings,
-            callbacks=[timer] if parts is None else [timer, parts],
+            callbacks=[timer, parts] if parted else [timer],
             model=random_model(options.shape, getattr(torch, options.dtype)),
             bf16=True,
             gradient_checkpointing=True,
             gradient_accumulation_steps=options.passes,
             **overrides,
         )
-        if parts is not None:
+        if parted:
             parts.watch(trainer)
         trainer.train()
-        if parts is not None:
-            parts.let_go()
     model = trainer.model
     found = {
-        "seconds": statistics.median(timer.seconds),
+        "seconds": statistics.median(timer.wall),
         "peak_gb": timer.peak / 1e9,
         "parameters": sum(p.numel() for p in model.parameters()),
         # An embedding of its own is looked up, not multiplied.
         "multiplied": sum(p.numel() for name, p in model.named_parameters() if is_multiplied(name, options.shape)),
         "trained": sum(p.numel() for p in model.parameters() if p.requires_grad),
     }
-    del trainer, model
+    if parted:
+        found["parts_ms"] = parts.milliseconds()
+    del trainer, model, parts
     gc.collect()
     torch.cuda.empty_cache()
     return found
@@ -136,23 +131,18 @@ def main() -> None:
     options = parser.parse_args()
     if not torch.cuda.is_available():
         raise SystemExit("no GPU: step_overhead.py measures the same on a CPU")
-    rate = matrix_rate(torch.device("cuda"), 8192, torch.bfloat16)
+    rate = matrix_rate()
     runs = defaultdict(list)
     for number in range(options.rounds):
         for form in options.forms if number % 2 else options.forms[::-1]:
             runs[form].append(run(form, options))
             print(number, form, runs[form][-1], flush=True)
-    parts = StepParts(skip=WARM_UP)
-    run("amft", options, parts)
-    parts_ms = parts.milliseconds()
+    parts_ms = run("amft", options, parted=True)["parts_ms"]
     seconds = {form: [row["seconds"] for row in rows] for form, rows in runs.items()}
-    ratios = {}
-    for name, above, below in RATIOS:
-        if set(above + below) <= set(options.forms):
-            values = [
-                sum(seconds[f][n] for f in above) / sum(seconds[f][n] for f in below) for n in range(options.rounds)
-            ]
-            ratios[name] = {"median": statistics.median(values), "values": values}
+    ratios = {
+        name: {"median": statistics.median(values), "values": values}
+        for name, values in ratios_by_round(RATIOS, seconds).items()
+    }
     tokens = options.micro_batch * options.passes * (options.length + 13)
     first = runs[options.forms[0]][0]
     forms = {}

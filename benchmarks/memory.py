@@ -13,7 +13,7 @@ CPU, because `gpu_step.py` has that of a GPU.
 import argparse
 
 import torch
-from common import append_result, print_table, seconds
+from common import DEVICE, append_result, print_table, seconds
 from mixed_step import StepTimer, build_trainer, quiet_folder
 from peft import LoraConfig
 from torch.autograd import DeviceType
@@ -28,7 +28,7 @@ from trl_amft.losses import sft_loss, token_loss
 def allocations(record: profile) -> tuple[int, int]:
     """Bytes of the peak above the start, and of the largest single allocation."""
     events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    if torch.cuda.is_available():
+    if DEVICE.type == "cuda":
         events = [event for event in events if event.device_type() == DeviceType.CUDA]
     live = peak = largest = 0
     for event in sorted(events, key=lambda event: event.start_ns()):
@@ -53,13 +53,12 @@ def sft_pass(tokens: int, vocabulary: int, hidden: int, tiles: bool) -> dict:
         num_key_value_heads=2,
         tie_word_embeddings=True,
     )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with device:
-        model = Qwen2ForCausalLM(config).to(torch.bfloat16 if device.type == "cuda" else torch.float32)
+    with DEVICE:
+        model = Qwen2ForCausalLM(config).to(torch.bfloat16 if DEVICE.type == "cuda" else torch.float32)
     add_fused_lm_head(model, temperature=0.7)
     assert add_supervised_head(model, cast_lm_head_to_fp32=False, entropy=False)
-    ids = torch.randint(vocabulary, (tokens // 1024, 1024), device=device)
-    start = seconds(device)
+    ids = torch.randint(vocabulary, (tokens // 1024, 1024), device=DEVICE)
+    start = seconds()
     with recorded() as record:
         if tiles:
             found = model(input_ids=ids, labels=ids, supervised_head=True)
@@ -75,7 +74,7 @@ def sft_pass(tokens: int, vocabulary: int, hidden: int, tiles: bool) -> dict:
         "peak_gb": peak / 1e9,
         "largest_gb": largest / 1e9,
         "logits_gb": 4e-9 * tokens * vocabulary,
-        "seconds": seconds(device) - start,
+        "seconds": seconds() - start,
         "loss": value / ids.numel(),
     }
 
@@ -132,7 +131,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     sizes = [(n, False) for n in options.full_tokens] + [(n, True) for n in options.tokens]
-    if torch.cuda.is_available():
+    if DEVICE.type == "cuda":
         for tiles in (False, True):  # kernels are made in the first pass
             sft_pass(1024, options.vocabulary, options.head_width, tiles)
     passes = [sft_pass(n, options.vocabulary, options.head_width, tiles) for n, tiles in sizes]
@@ -141,7 +140,7 @@ def main() -> None:
     rows = [(row["form"], f"{row['tokens']:,}", *(f"{row[key]:.2f}" for key in keys)) for row in passes]
     print_table(f"forward and backward pass, vocabulary {options.vocabulary:,}", columns, rows)
 
-    if torch.cuda.is_available():
+    if DEVICE.type == "cuda":
         print(append_result("memory", {**vars(options), "passes": passes}))
         return
     steps = [step_peak(form, lora, options) for lora in (False, True) for form in ("lean_fixed", "fixed", "amft")]

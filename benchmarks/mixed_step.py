@@ -64,6 +64,18 @@ class StepTimer(TrainerCallback):
             self.faults.append(page_faults() - self._start[2])
 
 
+def ratios_by_round(
+    ratios: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...], seconds: dict[str, list[float]]
+) -> dict[str, list[float]]:
+    """Values round by round of each ratio of sums of forms whose forms were run, from the seconds of every round."""
+    rounds = range(len(next(iter(seconds.values()))))
+    return {
+        name: [sum(seconds[f][n] for f in above) / sum(seconds[f][n] for f in below) for n in rounds]
+        for name, above, below in ratios
+        if set(above + below) <= set(seconds)
+    }
+
+
 def page_faults() -> int:
     """Pages that this process has taken from the system without reading them from a disk."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt

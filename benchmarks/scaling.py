@@ -17,7 +17,7 @@ from collections import defaultdict
 
 import torch
 from accelerate import Accelerator
-from common import append_result, matrix_rate, print_table, seconds
+from common import DEVICE, append_result, matrix_rate, print_table, seconds
 from torch import nn
 
 from trl_amft.gradient_sketch import GradientSketch
@@ -35,17 +35,16 @@ class Weights(nn.Module):
     def __init__(self, parameters: int, dtype: torch.dtype, layers: int = 6):
         super().__init__()
         width = max(round((parameters / (12 * layers)) ** 0.5), 8)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
         shapes = [(width, width)] * 4 + [(4 * width, width)] * 2
         self.weights = nn.ParameterList(
-            nn.Parameter(torch.zeros(shape, device=device, dtype=dtype)) for _ in range(layers) for shape in shapes
+            nn.Parameter(torch.zeros(shape, device=DEVICE, dtype=dtype)) for _ in range(layers) for shape in shapes
         )
 
 
 def controller(parameters: int, steps: int, dtype: torch.dtype) -> dict:
     """Median milliseconds of each part of the controller's work per step."""
     model = Weights(parameters, dtype)
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    accelerator = Accelerator(cpu=DEVICE.type == "cpu")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     for parameter in model.parameters():
         parameter.grad = 1e-3 * torch.randn_like(parameter)
@@ -56,9 +55,9 @@ def controller(parameters: int, steps: int, dtype: torch.dtype) -> dict:
     spent = defaultdict(list)
 
     def timed(part: str, call):
-        start = seconds(shards.device)
+        start = seconds()
         result = call()
-        spent[part].append(1e3 * (seconds(shards.device) - start))
+        spent[part].append(1e3 * (seconds() - start))
         return result
 
     for step in range(WARM_UP + steps):
@@ -82,8 +81,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="of weights and optimizer")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    rate = matrix_rate(device) if device.type == "cpu" else matrix_rate(device, 8192, torch.bfloat16)
+    rate = matrix_rate()
     dtype = getattr(torch, options.dtype)
     results = [controller(int(parameters), options.steps, dtype) for parameters in options.parameters]
     for row in results:

@@ -17,7 +17,7 @@ from collections import defaultdict
 
 import torch
 from common import append_result, keep_freed_memory, print_table
-from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder
+from mixed_step import FORMS, StepTimer, build_trainer, quiet_folder, ratios_by_round
 from step_parts import StepParts
 
 
@@ -91,14 +91,10 @@ def main() -> None:
             cpu[form].append(seconds(form, timer.cpu))
             wall[form].append(seconds(form, timer.wall))
             faults[form].append(seconds(form, timer.faults))
-    ratios = {}
-    for name, above, below in RATIOS:
-        if set(above + below) <= set(options.forms):
-            rounds = range(options.rounds)
-            values = [sum(cpu[f][n] for f in above) / sum(cpu[f][n] for f in below) for n in rounds]
-            ratios[name] = {"median": statistics.median(values), "interval": interval_of_median(values)} | {
-                "values": values
-            }
+    ratios = {
+        name: {"median": statistics.median(values), "interval": interval_of_median(values), "values": values}
+        for name, values in ratios_by_round(RATIOS, cpu).items()
+    }
     parts = parts_of_step(options)
     from trl_amft.tiny_model import build_tiny_model
 

@@ -3,7 +3,6 @@
 import statistics
 from collections import defaultdict
 
-import torch
 from common import seconds
 from transformers import TrainerCallback
 
@@ -37,17 +36,13 @@ class StepParts(TrainerCallback):
 
     def watch(self, trainer: AMFTTrainer) -> AMFTTrainer:
         """Time the parts of this trainer, which has this callback."""
-        self._trainer, self._device = trainer, torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._trainer = trainer
         self._timed(trainer, "_generate_and_score_completions", "rollouts")
         self._timed(trainer._supervised, "draw", "draw of demonstrations")
         self._timed(trainer._supervised, "backward_all", "SFT segment")
         self._timed(trainer.window, "add_utility", "window")
         self._timed(trainer.window, "add_sensitivity", "window")
         return trainer
-
-    def let_go(self) -> None:
-        """Forget the trainer, whose memory others need."""
-        del self._trainer
 
     def on_step_begin(self, args, state, control, **kwargs):
         for part in PARTS:
@@ -58,10 +53,10 @@ class StepParts(TrainerCallback):
             self._timed(algebra, "store_rl_gradient", "copy of g_RL")
             self._timed(algebra, "products", "products")
             self._timed(algebra, "mix", "mix")
-        self._start = seconds(self._device)
+        self._start = seconds()
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.spent["whole step"].append(seconds(self._device) - self._start)
+        self.spent["whole step"].append(seconds() - self._start)
 
     def milliseconds(self) -> dict[str, float]:
         """Medians over the steps."""
@@ -73,9 +68,9 @@ class StepParts(TrainerCallback):
         method = getattr(owner, name)
 
         def call(*args, **kwargs):
-            start = seconds(self._device)
+            start = seconds()
             result = method(*args, **kwargs)
-            self.spent[part][-1] += seconds(self._device) - start
+            self.spent[part][-1] += seconds() - start
             return result
 
         setattr(owner, name, call)

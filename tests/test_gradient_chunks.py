@@ -28,17 +28,17 @@ def test_every_element_once_and_in_order(together):
     chunks = list(gradient_chunks(pieces, [1, 1, 0, 1, 1, 2], 10, together))
     expected = [*range(28), *range(40, 51)]
     assert [element for chunk in chunks for element in elements(chunk)] == expected
-    assert max(chunk.size for chunk in chunks) == 10
+    assert max(chunk.gradient().numel() for chunk in chunks) == 10
     # The long one is cut into 10, 10 and 5, and what follows fits beside its rest; other rates and steps do not.
     sizes = [3, 10, 10, 9, 2, 5] if together else [3, 10, 10, 5, 4, 2, 5]
-    assert [chunk.size for chunk in chunks] == sizes
+    assert [chunk.gradient().numel() for chunk in chunks] == sizes
     assert [(chunk.step, chunk.piece.lr) for chunk in chunks[-2:]] == [(1, 0.2), (2, 0.2)]
 
 
 @pytest.mark.parametrize("other", [{"lr": 0.2}, {"betas": (0.8, 0.99)}, {"betas": (0.9, 0.9)}, {"eps": 1e-6}])
 def test_what_the_optimizer_treats_otherwise_is_apart(other):
     pieces = [piece(0, 3), piece(3, 2), piece(5, 2, **other), piece(7, 1, **other)]
-    assert [chunk.size for chunk in gradient_chunks(pieces, [1] * 4, 100, together=True)] == [5, 3]
+    assert [chunk.gradient().numel() for chunk in gradient_chunks(pieces, [1] * 4, 100, together=True)] == [5, 3]
 
 
 def test_neighbours_reach_the_sketch_at_once():

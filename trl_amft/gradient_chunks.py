@@ -61,7 +61,6 @@ class GradientChunk:
     def __init__(self, parts: list[Part], step: int):
         self.parts = parts
         self.step = step
-        self.size = sum(part.size for part in parts)
 
     @property
     def piece(self) -> GradientPiece:

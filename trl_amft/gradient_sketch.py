@@ -80,7 +80,8 @@ class GradientSketch:
             part = values[start:stop].to(sketch.dtype).view(rows, -1)
             # The top bit is the sign of a float32 too.
             signs = (bits * self._row_multipliers[row : row + rows]).bitwise_and_(TOP_BIT)
-            sketch[buckets].add_(signs.bitwise_xor_(part.view(torch.int32)).view(torch.float32).sum(0))
+            signed = signs.bitwise_xor_(part.view(torch.int32)).view(torch.float32)
+            sketch[buckets].add_(signed.sum(0) if rows > 1 else signed[0])
             start = stop
 
     def _row_multiplier(self, row: int) -> int:
